@@ -1,0 +1,68 @@
+# Everything a developer does, by name. `make` alone lists the names.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-full fmt lint types check bench openapi dbt-parse dbt-docs lock clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+PROJECT := $(CURDIR)
+DEMO_DATA := .insight/demo-data
+STAMP := .venv/.installed
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## Make .venv with everything installed, `insight` among it
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
+	  || { echo "Python 3.11 to 3.13 is needed; name one: make setup PYTHON=python3.11" >&2; exit 1; }
+	@echo "Installing into .venv (some minutes the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements-uv.lock
+	@$(BIN)/uv pip sync --quiet --require-hashes requirements.lock
+	@$(BIN)/uv pip install --quiet --no-deps --editable .
+	@touch $@
+
+demo: setup ## Build everything from synthetic data (or DATA=dir) and serve it until ctrl-C
+	@exec $(BIN)/insight demo $(if $(DATA),--data $(DATA))
+
+test: setup ## Run every test that the machine can run
+	@$(BIN)/pytest
+
+fmt: setup ## Format Python and SQL
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/sqlfluff fix --quiet dbt/models dbt/tests
+
+lint: setup ## Style, import contracts, SQL style
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+	@PYTHONPATH=. $(BIN)/lint-imports
+	@$(BIN)/sqlfluff lint dbt/models dbt/tests dbt/snapshots
+
+types: setup ## Static types
+	@$(BIN)/mypy
+
+dbt-parse: setup ## The dbt project and the metrics are well formed, on DuckDB and on Snowflake
+	@$(BIN)/dbt --warn-error parse --quiet --project-dir dbt --profiles-dir dbt --no-partial-parse
+	@$(BIN)/dbt --warn-error parse --quiet --project-dir dbt --profiles-dir dbt --no-partial-parse --target snowflake --target-path target/snowflake
+	@cd dbt && DBT_PROFILES_DIR=. ../$(BIN)/mf validate-configs --skip-dw
+
+dbt-docs: setup ## dbt's own documentation of the built warehouse, under dbt/target
+	@$(BIN)/dbt docs generate --project-dir dbt --profiles-dir dbt
+
+openapi: setup ## Write openapi.yaml from the code
+	@$(BIN)/insight openapi --out openapi.yaml
+
+check: lint types dbt-parse ## Everything that is checked without running tests
+	@$(BIN)/insight openapi --out openapi.yaml --check
+
+bench: setup ## Compare with the engine alone, side by side; writes docs/benchmarks.md's tables to stdout
+	@$(BIN)/python -m tests.bench
+
+lock: setup ## Resolve the dependencies anew
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --upgrade \
+	  --no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements.lock
+	@echo 'uv' | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes --upgrade \
+	  --no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements-uv.lock
+
+clean: ## Remove what was built; the demo's data too
+	@rm -rf .insight dbt/target dbt/logs

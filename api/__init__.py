@@ -1,0 +1,1 @@
+"""The semantic layer as a service: one door, several transports."""

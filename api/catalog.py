@@ -1,0 +1,223 @@
+"""The immutable index of a semantic manifest: what may be asked together, and what a wrong name resembles."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TypeAlias, TypeVar
+
+from rapidfuzz import process, utils
+
+from api.errors import InvalidQuery, UnknownName
+
+# The dimensions that join to a metric, by name, each with the grains at which it does.
+Joins: TypeAlias = Mapping[str, Collection[str]]
+
+METRIC_TIME = "metric_time"
+GRAINS = ("hour", "day", "week", "month", "quarter", "year")
+Named = TypeVar("Named")
+
+_NEAREST_COUNT = 4
+_NEAREST_SCORE = 55  # below that, rapidfuzz's WRatio proposes names that only share a few letters
+
+
+class ValueType(StrEnum):
+    """What the values of a column are; the names that the API shows."""
+
+    STRING = "string"
+    INTEGER = "integer"
+    DECIMAL = "decimal"
+    FLOAT = "float"
+    BOOLEAN = "boolean"
+    DATE = "date"
+    TIMESTAMP = "timestamp"
+
+
+class DimensionKind(StrEnum):
+    """How a dimension groups: by its values, by time in grains, or by the key of an entity."""
+
+    CATEGORICAL = "categorical"
+    TIME = "time"
+    ENTITY = "entity"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dimension:
+    """Something to group or filter by, under its full name (`customer__location`, `metric_time`, `product`)."""
+
+    name: str
+    label: str
+    description: str
+    kind: DimensionKind
+    type: ValueType
+    entity: str | None
+    grains: tuple[str, ...] = ()
+    synonyms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupBy:
+    """A dimension as asked for: at a grain if it is a time."""
+
+    dimension: Dimension
+    grain: str | None
+
+    @property
+    def column(self) -> str:
+        """The name of the answer's column."""
+        return f"{self.dimension.name}__{self.grain}" if self.grain else self.dimension.name
+
+    @property
+    def type(self) -> ValueType:
+        """What the column holds."""
+        if self.grain is None:
+            return self.dimension.type
+        return ValueType.TIMESTAMP if self.grain == "hour" else ValueType.DATE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A number with its meaning.
+
+    `grains` are those at which each time dimension joins, by dimension name; every joinable dimension is a key.
+    `accumulates` says that it is a running total; `compares_periods` that it sets a period against an earlier one.
+    """
+
+    name: str
+    label: str
+    description: str
+    kind: str
+    unit: str | None
+    owner: str | None
+    synonyms: tuple[str, ...]
+    inputs: tuple[str, ...]
+    models: tuple[str, ...]
+    requires_metric_time: bool
+    accumulates: bool
+    compares_periods: bool
+    grains: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entity:
+    """A thing that measures and dimensions belong to, and the semantic models that know it."""
+
+    name: str
+    description: str
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedQuery:
+    """A named question."""
+
+    name: str
+    label: str
+    description: str
+    metrics: tuple[str, ...]
+    group_by: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalog:
+    """Everything that may be asked of one publication, by name."""
+
+    metrics: Mapping[str, Metric]
+    dimensions: Mapping[str, Dimension]
+    entities: Mapping[str, Entity]
+    saved_queries: Mapping[str, SavedQuery]
+    _by_metrics: dict[frozenset[str], tuple[Dimension, ...]] = field(default_factory=dict, compare=False, repr=False)
+
+    def metric(self, name: str) -> Metric:
+        """The metric of that name.
+
+        Raises
+        ------
+        UnknownName
+            There is none; the error carries the nearest names.
+        """
+        return _found(self.metrics, name, "metric")
+
+    def dimension(self, name: str) -> Dimension:
+        """The dimension of that full name, without a grain; `UnknownName` if there is none."""
+        return _found(self.dimensions, name, "dimension")
+
+    def saved_query(self, name: str) -> SavedQuery:
+        """The saved query of that name; `UnknownName` if there is none."""
+        return _found(self.saved_queries, name, "saved query")
+
+    def group_by(self, text: str) -> GroupBy:
+        """A dimension with its grain, from a name such as `metric_time__month` or `customer__location`.
+
+        A time without a grain gets its finest one, so that the name of the answer's column is always the whole truth.
+
+        Raises
+        ------
+        UnknownName
+            There is no such dimension.
+        InvalidQuery
+            The dimension has no such grain.
+        """
+        if (dimension := self.dimensions.get(text)) is not None:
+            return GroupBy(dimension=dimension, grain=_finest(dimension.grains))
+        name, _, grain = text.rpartition("__")
+        if (dimension := self.dimensions.get(name)) is None or grain not in GRAINS:
+            return GroupBy(dimension=self.dimension(text), grain=None)
+        if grain not in dimension.grains:
+            raise _wrong_grain(dimension, grain)
+        return GroupBy(dimension=dimension, grain=grain)
+
+    def common_dimensions(self, metrics: Collection[str]) -> tuple[Dimension, ...]:
+        """The dimensions that join to every one of the metrics, in name order; all of them for no metric.
+
+        A time dimension comes with the grains that all the metrics share.
+        """
+        key = frozenset(metrics)
+        if key not in self._by_metrics:
+            joined = [self.metric(name).grains for name in sorted(key)]
+            candidates = sorted(self.dimensions.values(), key=lambda dimension: dimension.name)
+            self._by_metrics[key] = tuple(
+                _at_shared_grains(dimension, joined)
+                for dimension in candidates
+                if all(dimension.name in grains for grains in joined)
+            )
+        return self._by_metrics[key]
+
+
+def _at_shared_grains(dimension: Dimension, joined: Iterable[Mapping[str, tuple[str, ...]]]) -> Dimension:
+    grains = tuple(grain for grain in dimension.grains if all(grain in by_name[dimension.name] for by_name in joined))
+    return dimension if grains == dimension.grains else replace(dimension, grains=grains)
+
+
+def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Known names that resemble the unknown one, best first; computed by edit distance in well under a millisecond."""
+    found = process.extract(
+        name[:200], tuple(known), limit=_NEAREST_COUNT, score_cutoff=_NEAREST_SCORE, processor=utils.default_process
+    )
+    return tuple(match for match, _, _ in found)
+
+
+def _found(known: Mapping[str, Named], name: str, noun: str) -> Named:
+    if (found := known.get(name)) is not None:
+        return found
+    similar = nearest(name, known)
+    listing = (
+        f"insight {noun}s" if noun == "metric" else f"GET /v1/{noun.replace(' ', '-').replace('query', 'querie')}s"
+    )
+    hint = f"Did you mean {' or '.join(similar)}?" if similar else f"List them with {listing}."
+    raise UnknownName(
+        f"There is no {noun} {name[:200]!r}", hint=hint, code=f"unknown_{noun.replace(' ', '_')}", nearest=similar
+    )
+
+
+def _wrong_grain(dimension: Dimension, grain: str) -> InvalidQuery:
+    if not dimension.grains:
+        detail, hint = f"{dimension.name} is not a time, so it has no grain", f"Group by {dimension.name} alone."
+    else:
+        detail, hint = f"{dimension.name} has no grain {grain!r}", f"Its grains are {', '.join(dimension.grains)}."
+    return InvalidQuery(detail, hint=hint, code="invalid_grain")
+
+
+def _finest(grains: tuple[str, ...]) -> str | None:
+    return grains[0] if grains else None

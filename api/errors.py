@@ -1,0 +1,130 @@
+"""Every refusal and failure that a caller can meet, in one tree.
+
+    SemanticLayerError
+    ├── RequestError              the caller can mend it
+    │   ├── UnreadableRequest     400  the body or a parameter cannot be read
+    │   ├── Unauthenticated       401  no key, or not a valid one
+    │   ├── Forbidden             403  known, but not allowed
+    │   ├── UnknownName           404  no such metric, dimension, saved query, …
+    │   ├── RequestTooLarge       413  the body is larger than allowed
+    │   ├── NotAcceptable         406  no format of the Accept header is offered
+    │   └── InvalidQuery          422  readable, but wrong or unanswerable
+    └── ServiceError              we must mend it
+        ├── InternalFault         500  a defect; the log has it under the request id
+        ├── Unavailable           503  nothing is published, or the warehouse is away
+        └── QueryTimeout          504  the warehouse took longer than allowed
+
+The transports render these; nobody else invents an error format.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import ClassVar
+
+
+class SemanticLayerError(Exception):
+    """What went wrong (`detail`) and what to do next (`hint`).
+
+    Parameters
+    ----------
+    detail
+        What happened, in one sentence that names the offending part.
+    hint
+        The next step for the reader.
+    code
+        A narrower code than the class's own; part of the contract, so it never changes its meaning.
+    nearest
+        Existing names that resemble an unknown one, best first.
+    """
+
+    status: ClassVar[int]
+    title: ClassVar[str]
+    code: str
+
+    def __init__(self, detail: str, *, hint: str, code: str | None = None, nearest: tuple[str, ...] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.hint = hint
+        self.code = code or type(self).code
+        self.nearest = nearest
+
+
+class RequestError(SemanticLayerError):
+    """The caller can mend it."""
+
+
+class UnreadableRequest(RequestError):
+    """The body or a parameter cannot be read."""
+
+    status, title, code = 400, "The request cannot be read", "unreadable_request"
+
+
+class Unauthenticated(RequestError):
+    """No credential came with the request, or not a valid one."""
+
+    status, title, code = 401, "Authentication is needed", "unauthenticated"
+
+
+class Forbidden(RequestError):
+    """The caller is known, but may not do this."""
+
+    status, title, code = 403, "Not allowed", "forbidden"
+
+
+class UnknownName(RequestError):
+    """A name that the catalog does not have."""
+
+    status, title, code = 404, "Unknown name", "unknown_name"
+
+
+class NotAcceptable(RequestError):
+    """None of the formats in the Accept header is offered."""
+
+    status, title, code = 406, "No acceptable format", "not_acceptable"
+
+
+class RequestTooLarge(RequestError):
+    """The body is larger than allowed."""
+
+    status, title, code = 413, "The request is too large", "request_too_large"
+
+
+class InvalidQuery(RequestError):
+    """Readable, but wrong or unanswerable."""
+
+    status, title, code = 422, "The query cannot be answered", "invalid_query"
+
+
+class ServiceError(SemanticLayerError):
+    """We must mend it.
+
+    Parameters
+    ----------
+    retry_after
+        When another try makes sense; None where it does not.
+    """
+
+    def __init__(
+        self, detail: str, *, hint: str, code: str | None = None, retry_after: timedelta | None = None
+    ) -> None:
+        super().__init__(detail, hint=hint, code=code)
+        self.retry_after = retry_after
+
+
+class InternalFault(ServiceError):
+    """A defect of ours."""
+
+    status, title, code = 500, "Internal error", "internal_error"
+
+
+class Unavailable(ServiceError):
+    """Nothing is published yet, or the warehouse is away."""
+
+    status, title, code = 503, "Not available right now", "unavailable"
+
+
+class QueryTimeout(ServiceError):
+    """The warehouse took longer than allowed."""
+
+    status, title, code = 504, "The query took too long", "query_timeout"

@@ -1,0 +1,125 @@
+"""API keys: made, checked and revoked in the service's state database; only their hashes are kept.
+
+A key is `mi_<id>_<secret>` with 256 random bits of secret, so a fast hash is enough: there is nothing to guess
+(OWASP Password Storage Cheat Sheet asks for slow hashes where people choose the secret).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from api.errors import Unauthenticated, UnknownName
+from api.policy import Principal
+
+_metadata = sa.MetaData()
+_api_keys = sa.Table(
+    "api_keys",
+    _metadata,
+    sa.Column("key_id", sa.String(16), primary_key=True),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("key_hash", sa.String(64), nullable=False, unique=True),
+    sa.Column("created_at", sa.DateTime, nullable=False),
+    sa.Column("expires_at", sa.DateTime),
+    sa.Column("revoked_at", sa.DateTime),
+)
+
+_HINT = "Send `Authorization: Bearer <key>`; make a key with: insight keys create NAME"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord:
+    """What is known of a key; never the key."""
+
+    key_id: str
+    name: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class ApiKeys:
+    """The keys in the state database. Methods block; a check is one indexed look-up."""
+
+    def __init__(self, state: sa.Engine) -> None:
+        self._state = state
+        _metadata.create_all(state)
+
+    def create(self, name: str, *, lifetime: timedelta | None = None) -> str:
+        """A new key, shown this once."""
+        key_id, now = secrets.token_hex(4), _now()
+        key = f"mi_{key_id}_{secrets.token_urlsafe(32)}"
+        with self._state.begin() as connection:
+            connection.execute(
+                _api_keys.insert().values(
+                    key_id=key_id,
+                    name=name,
+                    key_hash=_hash(key),
+                    created_at=now,
+                    expires_at=now + lifetime if lifetime else None,
+                )
+            )
+        return key
+
+    def records(self) -> tuple[KeyRecord, ...]:
+        """Every key ever made, newest first."""
+        columns = [column for column in _api_keys.c if column.name != "key_hash"]
+        with self._state.connect() as connection:
+            rows = connection.execute(sa.select(*columns).order_by(_api_keys.c.created_at.desc())).mappings()
+            return tuple(KeyRecord(**row) for row in rows)
+
+    def revoke(self, key_id: str) -> None:
+        """End a key at once; idempotent.
+
+        Raises
+        ------
+        UnknownName
+            No such key.
+        """
+        statement = _api_keys.update().where(_api_keys.c.key_id == key_id)
+        keep_first = sa.func.coalesce(_api_keys.c.revoked_at, _now())
+        with self._state.begin() as connection:
+            if connection.execute(statement.values(revoked_at=keep_first)).rowcount == 0:
+                raise UnknownName(f"There is no key {key_id!r}", hint="See: insight keys list", code="unknown_key")
+
+    def authenticate(self, key: str) -> Principal:
+        """Who the key belongs to.
+
+        Raises
+        ------
+        Unauthenticated
+            The key is unknown, expired or revoked. Which one is not said: it would help an attacker alone.
+        """
+        columns = (_api_keys.c.key_id, _api_keys.c.name, _api_keys.c.expires_at, _api_keys.c.revoked_at)
+        with self._state.connect() as connection:
+            row = connection.execute(sa.select(*columns).where(_api_keys.c.key_hash == _hash(key))).one_or_none()
+        if row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= _now()):
+            raise Unauthenticated("The key is not valid", hint=_HINT, code="invalid_key")
+        return Principal(principal_id=row.key_id, name=row.name)
+
+
+def missing_key() -> Unauthenticated:
+    """The refusal for a request that shows no credential."""
+    return Unauthenticated("The request carries no key", hint=_HINT, code="missing_key")
+
+
+def open_state(url: str) -> sa.Engine:
+    """An engine on the state database; the folder of an SQLite file is made."""
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    return sa.create_engine(parsed)
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _now() -> datetime:
+    # Naive UTC, as SQLite keeps no zone.
+    return datetime.now(UTC).replace(tzinfo=None)

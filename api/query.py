@@ -1,0 +1,253 @@
+"""The question: a frozen value, and the check that makes it answerable against a catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import date
+
+from api.catalog import METRIC_TIME, Catalog, Dimension, DimensionKind, GroupBy, Metric, ValueType, nearest
+from api.errors import InvalidQuery
+from api.filters import AllOf, Comparison, Filter, Operator, comparisons, rewrite, typed
+from api.periods import DateRange, TimeRange, Unit, days, whole_units
+
+MAX_METRICS = 10
+MAX_GROUP_BYS = 8
+MAX_COMPARISONS = 20
+MAX_VALUES = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderBy:
+    """Sort by an asked metric or group-by; nulls come last either way."""
+
+    field: str
+    is_descending: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricQuery:
+    """Which metrics, grouped and filtered how. Names and values as the caller wrote them, unchecked."""
+
+    metrics: tuple[str, ...] = ()
+    group_by: tuple[str, ...] = ()
+    where: Filter | None = None
+    having: Filter | None = None
+    time_range: TimeRange | None = None
+    order_by: tuple[OrderBy, ...] = ()
+    limit: int | None = None
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedQuery:
+    """A question that the catalog can answer: names resolved, values typed, the range in days.
+
+    `where` holds the time range too; its fields are columns of `fields`, those of `having` are metrics.
+    """
+
+    metrics: tuple[Metric, ...]
+    group_by: tuple[GroupBy, ...]
+    where: Filter | None
+    fields: tuple[GroupBy, ...]
+    having: Filter | None
+    time_range: DateRange | None
+    order_by: tuple[OrderBy, ...]
+    limit: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageLimits:
+    """Rows answered when none are asked for, and rows at most."""
+
+    default_rows: int
+    max_rows: int
+
+
+def check(query: MetricQuery, catalog: Catalog, *, as_of: date, limits: PageLimits) -> CheckedQuery:
+    """The question with every name found, every value typed and every combination known to join.
+
+    Raises
+    ------
+    UnknownName
+        A metric or dimension that the catalog does not have.
+    InvalidQuery
+        Too much, twice the same, a dimension that does not join, a wrong grain, operator, value, range or order.
+    """
+    _check_size(query)
+    metrics = tuple(catalog.metric(name) for name in query.metrics)
+    group_by = tuple(_joined(catalog, name, query.metrics) for name in query.group_by)
+    _refuse_repeats(query.metrics, noun="metric")
+    _refuse_repeats((item.column for item in group_by), noun="group-by")
+    time_range = days(query.time_range, as_of) if query.time_range else None
+    where = _all_of(_checked_where(query, catalog), _within(time_range, query, catalog))
+    fields = tuple(catalog.group_by(leaf.field) for leaf in comparisons(where))
+    _check_time(metrics, group_by, fields=fields)
+    if time_range:
+        _check_whole_periods(metrics, group_by, time_range=time_range, as_of=as_of)
+    return CheckedQuery(
+        metrics=metrics,
+        group_by=group_by,
+        where=where,
+        fields=fields,
+        having=_checked_having(query),
+        time_range=time_range,
+        order_by=tuple(_checked_order(order, query.metrics, group_by) for order in query.order_by),
+        limit=_checked_limit(query, limits),
+        offset=query.offset,
+    )
+
+
+def _check_size(query: MetricQuery) -> None:
+    if not query.metrics and not query.group_by:
+        raise InvalidQuery("The query asks for nothing", hint="Name at least one metric or group-by.")
+    leaves = [*comparisons(query.where), *comparisons(query.having)]
+    counts = (
+        (len(query.metrics), MAX_METRICS, "metrics"),
+        (len(query.group_by), MAX_GROUP_BYS, "group-bys"),
+        (len(leaves), MAX_COMPARISONS, "filters"),
+        (sum(len(leaf.values) for leaf in leaves), MAX_VALUES, "filter values"),
+    )
+    for count, most, noun in counts:
+        if count > most:
+            raise InvalidQuery(
+                f"{count} {noun} are more than the {most} allowed", hint="Split the query.", code="query_too_complex"
+            )
+
+
+def _refuse_repeats(names: Iterable[str], *, noun: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise InvalidQuery(f"The {noun} {name} is asked for twice", hint="Name it once.", code="duplicate_name")
+        seen.add(name)
+
+
+def _joined(catalog: Catalog, text: str, metrics: Collection[str]) -> GroupBy:
+    """The dimension of that name, known to join to all the metrics at its grain."""
+    if text in catalog.metrics:
+        raise InvalidQuery(
+            f"{text} is a metric, not a dimension", hint="Name it under metrics, or filter it with having."
+        )
+    asked = catalog.group_by(text)
+    common = {dimension.name: dimension for dimension in catalog.common_dimensions(metrics)}
+    if asked.dimension.name not in common or (asked.dimension.name == METRIC_TIME and not metrics):
+        raise _does_not_join(catalog, asked.dimension, metrics=metrics, common=common)
+    shared = common[asked.dimension.name].grains
+    if asked.grain is not None and asked.grain not in shared:
+        if text != asked.dimension.name:
+            raise InvalidQuery(
+                f"{asked.dimension.name} has no grain {asked.grain!r} for {', '.join(metrics)}",
+                hint=f"Their shared grains are {', '.join(shared)}.",
+                code="invalid_grain",
+            )
+        return GroupBy(dimension=asked.dimension, grain=shared[0])
+    return asked
+
+
+def _does_not_join(
+    catalog: Catalog, dimension: Dimension, *, metrics: Collection[str], common: Collection[str]
+) -> InvalidQuery:
+    if not metrics:
+        return InvalidQuery(
+            "metric_time is the time of a metric, and no metric is asked for",
+            hint="Name a metric, or group by calendar_date.",
+            code="dimension_not_joinable",
+        )
+    strangers = [name for name in metrics if dimension.name not in catalog.metric(name).grains]
+    return InvalidQuery(
+        f"{dimension.name} does not join to {', '.join(strangers)}",
+        hint=f"Dimensions common to all the metrics: {', '.join(sorted(common)) or 'none'}.",
+        code="dimension_not_joinable",
+    )
+
+
+def _check_time(metrics: Iterable[Metric], group_by: Collection[GroupBy], *, fields: Iterable[GroupBy]) -> None:
+    """Refuse what would silently be wrong without time: a look back, or the sum of a running total's values."""
+    if any(item.dimension.name == METRIC_TIME for item in group_by):
+        return
+    is_time_filtered = any(item.dimension.kind is DimensionKind.TIME for item in fields)
+    needing = [
+        metric.name for metric in metrics if metric.requires_metric_time or (metric.accumulates and is_time_filtered)
+    ]
+    if needing:
+        raise InvalidQuery(
+            f"{', '.join(needing)} runs over time, so the answer must be grouped by time",
+            hint="Add a group-by such as metric_time__month.",
+            code="metric_time_required",
+        )
+
+
+def _check_whole_periods(
+    metrics: Iterable[Metric], group_by: Iterable[GroupBy], *, time_range: DateRange, as_of: date
+) -> None:
+    """Refuse a range that cuts a period which is compared with a whole one; the one that still runs may be cut."""
+    comparing = [metric.name for metric in metrics if metric.compares_periods]
+    for item in group_by:
+        if not comparing or item.dimension.name != METRIC_TIME or item.grain is None:
+            continue
+        whole = whole_units(time_range, Unit(item.grain))
+        if whole.start != time_range.start or (whole.end != time_range.end and time_range.end < as_of):
+            raise InvalidQuery(
+                f"{', '.join(comparing)} compares whole periods, and the time range cuts a {item.grain}",
+                hint=f"Ask from {whole.start} to {whole.end}.",
+                code="partial_period",
+            )
+
+
+def _checked_where(query: MetricQuery, catalog: Catalog) -> Filter | None:
+    def checked(leaf: Comparison) -> Comparison:
+        asked = _joined(catalog, leaf.field, query.metrics)
+        return typed(leaf, field=asked.column, type_=asked.type)
+
+    return rewrite(query.where, checked) if query.where else None
+
+
+def _checked_having(query: MetricQuery) -> Filter | None:
+    def checked(leaf: Comparison) -> Comparison:
+        if leaf.field not in query.metrics:
+            raise InvalidQuery(
+                f"having filters the asked metrics, and {leaf.field[:200]} is not one of them",
+                hint="Use where for dimensions, or add the metric.",
+                code="invalid_having",
+            )
+        return typed(leaf, field=leaf.field, type_=ValueType.DECIMAL)
+
+    return rewrite(query.having, checked) if query.having else None
+
+
+def _within(time_range: DateRange | None, query: MetricQuery, catalog: Catalog) -> Filter | None:
+    if time_range is None:
+        return None
+    column = _joined(catalog, f"{METRIC_TIME}__day", query.metrics).column
+    return Comparison(field=column, operator=Operator.BETWEEN, values=(time_range.start, time_range.end))
+
+
+def _all_of(*parts: Filter | None) -> Filter | None:
+    present = tuple(part for part in parts if part is not None)
+    return AllOf(present) if len(present) > 1 else next(iter(present), None)
+
+
+def _checked_order(order: OrderBy, metrics: Collection[str], group_by: Iterable[GroupBy]) -> OrderBy:
+    columns = {item.dimension.name: item.column for item in group_by}
+    columns |= {column: column for column in (*metrics, *columns.values())}
+    if order.field not in columns:
+        similar = nearest(order.field, columns)
+        raise InvalidQuery(
+            f"The order names {order.field[:200]!r}, which the query does not ask for",
+            hint=f"Order by one of: {', '.join(similar or columns)}.",
+            code="invalid_order",
+        )
+    return OrderBy(field=columns[order.field], is_descending=order.is_descending)
+
+
+def _checked_limit(query: MetricQuery, limits: PageLimits) -> int:
+    limit = min(limits.default_rows, limits.max_rows) if query.limit is None else query.limit
+    if not 1 <= limit <= limits.max_rows or query.offset < 0:
+        raise InvalidQuery(
+            f"A page has 1 to {limits.max_rows} rows, and its offset is not negative",
+            hint="Fetch more rows page by page, with offset.",
+            code="invalid_limit",
+        )
+    return limit

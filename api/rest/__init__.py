@@ -1,0 +1,1 @@
+"""REST: parse the request, call the semantic layer, render the answer."""

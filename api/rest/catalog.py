@@ -1,0 +1,100 @@
+"""What may be asked: metrics, dimensions and their values, entities, saved queries."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+
+from api.catalog import Metric
+from api.rest import problems
+from api.rest.access import Caller, Layer
+from api.rest.paging import Cursor, Limit, page, whole
+from api.rest.resources import (
+    DimensionResource,
+    EntityResource,
+    LineageResource,
+    Listing,
+    MetricResource,
+    SavedQueryResource,
+    ValuesMeta,
+    ValuesResource,
+)
+
+router = APIRouter(prefix="/v1", tags=["catalog"], responses=problems.describe(401, 503))
+
+Search = Annotated[str | None, Query(min_length=1, max_length=200, description="Part of a name, label or description.")]
+Metrics = Annotated[
+    str | None,
+    Query(
+        min_length=1, max_length=2_000, description="Names of metrics, separated by commas.", examples=["total_revenue"]
+    ),
+]
+Name = Annotated[str, Path(min_length=1, max_length=300)]
+
+
+@router.get("/metrics", responses=problems.describe(400, 422))
+async def list_metrics(
+    layer: Layer, caller: Caller, search: Search = None, limit: Limit = 100, cursor: Cursor = None
+) -> Listing[MetricResource]:
+    """The metrics, in name order."""
+    metrics = layer.catalog(caller).metrics.values()
+    found = [MetricResource.of(metric) for metric in metrics if search is None or _speaks_of(metric, search)]
+    return page(found, key=lambda metric: metric.name, limit=limit, cursor=cursor)
+
+
+@router.get("/metrics/{metric}", responses=problems.describe(404, 422))
+async def get_metric(layer: Layer, caller: Caller, metric: Name) -> MetricResource:
+    """A metric, with its definition and the dimensions that join."""
+    return MetricResource.of(layer.catalog(caller).metric(metric))
+
+
+@router.get("/lineage/{metric}", responses=problems.describe(404, 422))
+async def get_lineage(layer: Layer, caller: Caller, metric: Name) -> LineageResource:
+    """Where a metric comes from: metrics, semantic models, dbt models, sources."""
+    return LineageResource.of(await layer.lineage(caller, metric))
+
+
+@router.get("/dimensions", responses=problems.describe(400, 404, 422))
+async def list_dimensions(
+    layer: Layer, caller: Caller, metrics: Metrics = None, limit: Limit = 100, cursor: Cursor = None
+) -> Listing[DimensionResource]:
+    """The dimensions, in name order; with `metrics`, those that all of them have in common."""
+    common = layer.catalog(caller).common_dimensions(_names(metrics))
+    return page(map(DimensionResource.of, common), key=lambda item: item.name, limit=limit, cursor=cursor)
+
+
+@router.get("/dimensions/{dimension}/values", responses=problems.describe(404, 422, 504))
+async def list_dimension_values(
+    layer: Layer,
+    caller: Caller,
+    dimension: Name,
+    metrics: Metrics = None,
+    search: Annotated[str | None, Query(min_length=1, max_length=200, description="Part of the value.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1_000, description="Values at most.")] = 100,
+) -> ValuesResource:
+    """The values of a dimension, in order; with `metrics`, those that have rows of them."""
+    answer = await layer.dimension_values(caller, dimension, metrics=_names(metrics), search=search, limit=limit)
+    meta = ValuesMeta(dimension=answer.columns[0].name, truncated=answer.is_truncated, publication=answer.publication)
+    return ValuesResource(data=answer.table.column(0).to_pylist(), meta=meta)
+
+
+@router.get("/entities")
+async def list_entities(layer: Layer, caller: Caller) -> Listing[EntityResource]:
+    """The entities that measures and dimensions belong to."""
+    return whole([EntityResource.of(entity) for entity in layer.catalog(caller).entities.values()])
+
+
+@router.get("/saved-queries")
+async def list_saved_queries(layer: Layer, caller: Caller) -> Listing[SavedQueryResource]:
+    """The named questions."""
+    return whole([SavedQueryResource.of(saved) for saved in layer.catalog(caller).saved_queries.values()])
+
+
+def _speaks_of(metric: Metric, search: str) -> bool:
+    texts = (metric.name, metric.label, metric.description, *metric.synonyms)
+    return any(search.casefold() in text.casefold() for text in texts)
+
+
+def _names(commas: str | None) -> tuple[str, ...]:
+    return tuple(name for part in (commas or "").split(",") if (name := part.strip()))

@@ -1,0 +1,183 @@
+"""The bodies that REST accepts, parsed once into the service's own values; unknown keys are refused."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictInt, StrictStr, Tag
+
+from api.filters import AllOf, AnyOf, Comparison, Filter, Not, Operator
+from api.periods import MAX_UNITS, DateRange, LastUnits, Preset, TimeRange, Unit
+from api.query import MetricQuery, OrderBy
+
+Name = Annotated[str, Field(min_length=1, max_length=300)]
+# Finite floats alone: the JSON reader takes no NaN, and 1e999 would become infinite.
+FiniteFloat = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
+class Body(BaseModel):
+    """The strictness that every body shares."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ComparisonBody(Body):
+    """A field against values."""
+
+    field: Name = Field(
+        description="A dimension such as `product__category` or `metric_time__month`; in having, a metric."
+    )
+    op: Operator = Field(description="What to compare; text operators are case-sensitive.")
+    values: tuple[StrictStr | StrictBool | StrictInt | FiniteFloat, ...] = Field(
+        (), description="In the field's type; a day is `2019-01-31`. None for is_null and is_not_null."
+    )
+
+    def parsed(self) -> Filter:
+        """The comparison as the service knows it."""
+        values = tuple(Decimal(repr(value)) if isinstance(value, float) else value for value in self.values)
+        return Comparison(field=self.field, operator=self.op, values=values)
+
+
+class AnyOfBody(Body):
+    """True where at least one part is."""
+
+    any_of: tuple[FilterBody, ...] = Field(min_length=1)
+
+    def parsed(self) -> Filter:
+        """The group as the service knows it."""
+        return AnyOf(tuple(part.parsed() for part in self.any_of))
+
+
+class AllOfBody(Body):
+    """True where every part is."""
+
+    all_of: tuple[FilterBody, ...] = Field(min_length=1)
+
+    def parsed(self) -> Filter:
+        """The group as the service knows it."""
+        return AllOf(tuple(part.parsed() for part in self.all_of))
+
+
+class NotBody(Body):
+    """True where the part is not."""
+
+    not_: FilterBody = Field(alias="not")
+
+    def parsed(self) -> Filter:
+        """The negation as the service knows it."""
+        return Not(self.not_.parsed())
+
+
+def _kind(body: object) -> str:
+    """Which of the four a filter is, by its key; so an error names the fault of that one, not of all four."""
+    keys = body if isinstance(body, dict) else getattr(type(body), "model_fields", {})
+    return next((key for key in ("any_of", "all_of", "not", "not_") if key in keys), "comparison").rstrip("_")
+
+
+FilterBody = Annotated[
+    Annotated[ComparisonBody, Tag("comparison")]
+    | Annotated[AnyOfBody, Tag("any_of")]
+    | Annotated[AllOfBody, Tag("all_of")]
+    | Annotated[NotBody, Tag("not")],
+    Discriminator(_kind),
+]
+
+
+class DateRangeBody(Body):
+    """Days, both ends included."""
+
+    start: date
+    end: date
+
+    def parsed(self) -> TimeRange:
+        """The range as the service knows it."""
+        return DateRange(start=self.start, end=self.end)
+
+
+class LastUnitsBody(Body):
+    """The last units up to the as-of date."""
+
+    last: int = Field(ge=1, le=MAX_UNITS, strict=True)
+    unit: Unit
+
+    def parsed(self) -> TimeRange:
+        """The range as the service knows it."""
+        return LastUnits(count=self.last, unit=self.unit)
+
+
+class PresetBody(Body):
+    """A named range relative to the as-of date."""
+
+    preset: Preset
+
+    def parsed(self) -> TimeRange:
+        """The range as the service knows it."""
+        return self.preset
+
+
+class OrderByBody(Body):
+    """Sort by a metric or group-by of the query."""
+
+    field: Name
+    descending: StrictBool = False
+
+    def parsed(self) -> OrderBy:
+        """The order as the service knows it."""
+        return OrderBy(field=self.field, is_descending=self.descending)
+
+
+class QueryBody(Body):
+    """A question for metrics; at least one metric or group-by."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "metrics": ["total_revenue", "average_order_value"],
+                    "group_by": ["metric_time__month"],
+                    "where": [{"field": "product__category", "op": "in", "values": ["Apparel", "Nest-USA"]}],
+                    "time_range": {"start": "2019-01-01", "end": "2019-03-31"},
+                    "order_by": [{"field": "total_revenue", "descending": True}],
+                    "limit": 100,
+                }
+            ]
+        }
+    )
+
+    metrics: tuple[Name, ...] = Field((), description="Names of metrics; see `/v1/metrics`.")
+    group_by: tuple[Name, ...] = Field((), description="Dimensions; a time with its grain, as `metric_time__month`.")
+    where: tuple[FilterBody, ...] = Field((), description="Filters on dimensions, before aggregation; all must hold.")
+    having: tuple[FilterBody, ...] = Field(
+        (), description="Filters on asked metrics, after aggregation; all must hold."
+    )
+    time_range: DateRangeBody | LastUnitsBody | PresetBody | None = Field(
+        None, description="Days, or relative to the as-of date of the data; filters the metric's time."
+    )
+    order_by: tuple[OrderByBody, ...] = ()
+    limit: int | None = Field(None, ge=1, strict=True, description="Rows on this page.")
+    offset: int = Field(0, ge=0, le=2**53, strict=True, description="Rows to pass over; the order is stable.")
+
+    def parsed(self) -> MetricQuery:
+        """The question as the service knows it."""
+        return MetricQuery(
+            metrics=self.metrics,
+            group_by=self.group_by,
+            where=_all(self.where),
+            having=_all(self.having),
+            time_range=self.time_range.parsed() if self.time_range else None,
+            order_by=tuple(order.parsed() for order in self.order_by),
+            limit=self.limit,
+            offset=self.offset,
+        )
+
+
+def _all(parts: tuple[FilterBody, ...]) -> Filter | None:
+    match len(parts):
+        case 0:
+            return None
+        case 1:
+            return parts[0].parsed()
+        case _:
+            return AllOf(tuple(part.parsed() for part in parts))

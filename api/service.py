@@ -1,0 +1,213 @@
+"""`SemanticLayer`: the one door beneath every transport.
+
+Whoever asks, over REST, GraphQL or Flight SQL, asks here; so what is allowed, limited and recorded is decided once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+
+import pyarrow as pa
+import structlog
+
+from api.catalog import Catalog, Metric, ValueType
+from api.compiler import Column, CompiledQuery
+from api.filters import AllOf, Comparison, Operator
+from api.opened import OpenPublication
+from api.periods import DateRange
+from api.policy import Principal
+from api.publication import LineageGraph, PublicationFolder, PublicationInfo, ServedPublication
+from api.query import MetricQuery, PageLimits
+from api.warehouse import value_type
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Milliseconds spent: making SQL, running it, and both with all around."""
+
+    compile_ms: float
+    run_ms: float
+    total_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Rows with their meaning and their origin.
+
+    `table` has one Arrow column for each of `columns`, in that order: money decimal, a time at a grain of a day or
+    more a date. `is_truncated` says that more rows follow after `offset + table.num_rows`.
+    """
+
+    query_id: str
+    table: pa.Table
+    columns: tuple[Column, ...]
+    publication: str
+    as_of: date
+    time_range: DateRange | None
+    limit: int
+    offset: int
+    is_truncated: bool
+    is_plan_cached: bool
+    timings: Timings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricLineage:
+    """Where a metric comes from: the metrics and semantic models it is made of, and the dbt nodes above them."""
+
+    metric: Metric
+    metrics: tuple[str, ...]
+    models: tuple[str, ...]
+    edges: tuple[tuple[str, str], ...]
+
+
+class SemanticLayer:
+    """List, describe, compile and query the metrics of the current publication."""
+
+    def __init__(
+        self, *, folder: PublicationFolder, served: ServedPublication[OpenPublication], limits: PageLimits
+    ) -> None:
+        self._folder = folder
+        self._served = served
+        self._limits = limits
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a publication can answer."""
+        return self._served.is_ready
+
+    def catalog(self, principal: Principal) -> Catalog:
+        """What the caller may ask."""
+        del principal  # nothing is hidden from an authenticated caller yet
+        with self._served.lease() as publication:
+            return publication.catalog
+
+    def publication(self) -> PublicationInfo:
+        """The current publication."""
+        with self._served.lease() as publication:
+            return publication.info
+
+    def publications(self) -> tuple[PublicationInfo, ...]:
+        """Every publication that is kept, newest first. Reads the disk."""
+        return self._folder.versions()
+
+    async def compile(self, principal: Principal, query: MetricQuery) -> CompiledQuery:
+        """The SQL and the parameters that would answer the query; nothing runs.
+
+        Raises
+        ------
+        UnknownName, InvalidQuery
+            As `api.query.check` says.
+        """
+        del principal
+        with self._served.lease() as publication:
+            return await publication.compile(query, self._limits)
+
+    async def query(self, principal: Principal, query: MetricQuery) -> Answer:
+        """The answer, from one publication as a whole.
+
+        Raises
+        ------
+        UnknownName, InvalidQuery
+            As `api.query.check` says, or the query is too large for the engine.
+        QueryTimeout, Unavailable
+            As `api.warehouse.Warehouse.query` says, or nothing is published.
+        """
+        started = time.perf_counter()
+        with self._served.lease() as publication:
+            compiled = await publication.compile(query, self._limits)
+            compiled_at = time.perf_counter()
+            rows = await publication.warehouse.query(compiled.sql, compiled.parameters)
+            ran_at = time.perf_counter()
+            columns, table = _conform(compiled.columns, rows.slice(0, compiled.question.limit))
+            answer = Answer(
+                query_id=uuid.uuid4().hex,
+                table=table,
+                columns=columns,
+                publication=publication.info.version,
+                as_of=publication.info.as_of,
+                time_range=compiled.question.time_range,
+                limit=compiled.question.limit,
+                offset=compiled.question.offset,
+                is_truncated=rows.num_rows > compiled.question.limit,
+                is_plan_cached=compiled.is_from_cache,
+                timings=Timings(
+                    compile_ms=_ms(started, compiled_at),
+                    run_ms=_ms(compiled_at, ran_at),
+                    total_ms=_ms(started, time.perf_counter()),
+                ),
+            )
+        _record(principal, query, answer)
+        return answer
+
+    async def saved_query(self, principal: Principal, name: str) -> Answer:
+        """The answer of a saved query; `UnknownName` if there is none of that name."""
+        saved = self.catalog(principal).saved_query(name)
+        return await self.query(principal, MetricQuery(metrics=saved.metrics, group_by=saved.group_by))
+
+    async def dimension_values(
+        self, principal: Principal, dimension: str, *, metrics: Sequence[str], search: str | None, limit: int
+    ) -> Answer:
+        """The distinct values of a dimension, nulls left out; those that have rows of the metrics, if any are named.
+
+        `search` keeps the values that contain the text; it suits text dimensions alone.
+        """
+        present = Comparison(field=dimension, operator=Operator.IS_NOT_NULL)
+        found = Comparison(field=dimension, operator=Operator.CONTAINS, values=(search,)) if search else None
+        where = AllOf((present, found)) if found else present
+        query = MetricQuery(metrics=tuple(metrics), group_by=(dimension,), where=where, limit=limit)
+        answer = await self.query(principal, query)
+        return replace(answer, table=answer.table.select([0]), columns=answer.columns[:1])
+
+    async def lineage(self, principal: Principal, metric: str) -> MetricLineage:
+        """Where the metric comes from, down to the sources."""
+        del principal
+        with self._served.lease() as publication:
+            graph = await asyncio.to_thread(self._folder.lineage, publication.info.version)
+            return _lineage(publication.catalog.metric(metric), publication.catalog, graph)
+
+
+def _conform(columns: tuple[Column, ...], rows: pa.Table) -> tuple[tuple[Column, ...], pa.Table]:
+    """The columns with every type known, and the rows in just these types."""
+    typed = tuple(
+        column if column.type else replace(column, type=value_type(field.type))
+        for column, field in zip(columns, rows.schema, strict=True)
+    )
+    # Engines truncate a date to a timestamp; a month is a day to its reader.
+    arrays = [
+        array.cast(pa.date32()) if column.type is ValueType.DATE else array
+        for column, array in zip(typed, rows.itercolumns(), strict=True)
+    ]
+    return typed, pa.table(arrays, names=[column.name for column in typed])
+
+
+def _lineage(metric: Metric, catalog: Catalog, graph: LineageGraph) -> MetricLineage:
+    metrics = list(metric.inputs)
+    for name in metrics:  # grows while it is walked, until the simple metrics are reached
+        metrics += [deeper for deeper in catalog.metric(name).inputs if deeper not in metrics]
+    node = next(name for name in graph.parents if name.startswith("metric.") and name.endswith(f".{metric.name}"))
+    return MetricLineage(metric=metric, metrics=tuple(metrics), models=metric.models, edges=graph.upstream(node))
+
+
+def _record(principal: Principal, query: MetricQuery, answer: Answer) -> None:
+    _log.info(
+        "query_answered",
+        query_id=answer.query_id,
+        principal=principal.principal_id,
+        metrics=query.metrics,
+        group_by=query.group_by,
+        rows=answer.table.num_rows,
+        publication=answer.publication,
+        total_ms=answer.timings.total_ms,
+    )
+
+
+def _ms(start: float, end: float) -> float:
+    return round((end - start) * 1000, 3)

@@ -1,0 +1,94 @@
+"""The settings of the service, read once from the environment (and `.env` in development)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+
+class AuthMode(StrEnum):
+    """Whether a caller must show a credential."""
+
+    REQUIRED = "required"
+    OFF = "off"
+
+
+class Settings(BaseSettings):
+    """What the service needs to know before it starts; a wrong value stops the start with one clear line."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="INSIGHT_", env_file=".env", extra="ignore", frozen=True, str_strip_whitespace=True
+    )
+
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on. Loopback, so that nothing is exposed by accident."
+    )
+    port: int = Field(8000, ge=0, le=65535, description="Port of REST and GraphQL; 0 takes a free one.")
+    publication_dir: Path = Field(
+        Path(".insight/publications"),
+        description="Folder of the publications and of the pointer to the current one; beside the embedded warehouse.",
+    )
+    state_url: str = Field(
+        "sqlite:///.insight/state.db",
+        description="SQLAlchemy URL of the service's own state (API keys). SQLite, as it needs no server.",
+    )
+    auth: AuthMode = Field(
+        AuthMode.REQUIRED, description="`off` lets everybody in, and is refused unless bound to loopback."
+    )
+    publication_poll_s: Seconds = Field(
+        0.5, description="Seconds between looks at the pointer: a new publication must answer within 2 s."
+    )
+    query_timeout_s: Seconds = Field(30.0, description="Seconds a query may run in the warehouse before it is stopped.")
+    pool_size: int = Field(
+        8,
+        ge=1,
+        le=256,
+        description="Warehouse connections, so queries that run at once; the embedded engine has 2 cores.",
+    )
+    engine_memory_mb: int = Field(
+        512, ge=64, description="MB the embedded engine may use: a query that needs more fails, the service does not."
+    )
+    engine_threads: int = Field(
+        2, ge=1, le=256, description="Threads of the embedded engine; as many as small machines have."
+    )
+    default_rows: int = Field(10_000, ge=1, description="Rows answered when a query names no limit.")
+    max_rows: int = Field(50_000, ge=1, description="Rows at most on one page; more needs an offset.")
+    max_body_bytes: int = Field(1_048_576, ge=1024, description="Bytes of a request body at most; queries are small.")
+
+    @property
+    def query_timeout(self) -> timedelta:
+        """How long a query may run in the warehouse."""
+        return timedelta(seconds=self.query_timeout_s)
+
+    @model_validator(mode="after")
+    def _open_only_on_loopback(self) -> Self:
+        if self.auth is AuthMode.OFF and not _is_loopback(self.host):
+            msg = f"INSIGHT_AUTH=off is allowed on loopback only, not on {self.host}; set INSIGHT_AUTH=required"
+            raise ValueError(msg)
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def explain(error: ValidationError) -> str:
+    """One line that names each wrong setting by its environment variable, without its value (it may be a secret)."""
+    problems = []
+    for item in error.errors(include_input=False, include_url=False):
+        name = "INSIGHT_" + "_".join(str(part) for part in item["loc"]).upper() if item["loc"] else ""
+        problems.append(f"{name}: {item['msg']}" if name else str(item["msg"]).removeprefix("Value error, "))
+    return "; ".join(problems)

@@ -1,0 +1,200 @@
+"""Runs SQL and answers Arrow; alone in the service knows which warehouse there is.
+
+Today that is DuckDB over an immutable file. SQLAlchemy owns the connections (pool, checkout, disposal); the rows are
+taken as Arrow straight from the driver, because a detour through Python objects costs more than most queries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import cast
+
+import duckdb
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.pool import QueuePool
+
+from api.catalog import ValueType
+from api.errors import InternalFault, InvalidQuery, QueryTimeout, Unavailable
+from api.filters import Value
+
+_RETRY = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLimits:
+    """What the embedded engine may use: memory in MB, threads, connections, and time a query."""
+
+    memory_mb: int
+    threads: int
+    connections: int
+    query_timeout: timedelta
+
+
+class Warehouse:
+    """The read-only marts of one publication.
+
+    The file is served hardened: read-only, no file or network access from SQL, no extensions, configuration locked.
+    So even SQL that got past the compiler reads these marts and nothing else.
+    """
+
+    def __init__(self, file: Path, *, limits: EngineLimits) -> None:
+        if not file.is_file():
+            raise Unavailable(
+                f"The published data {file.name} is missing", hint="Publish again: insight pipeline publish"
+            )
+        self._limits = limits
+        self._engine = sa.create_engine(
+            sa.URL.create("duckdb", database=str(file.resolve())),
+            connect_args={"read_only": True, "config": _hardened(limits)},
+            poolclass=QueuePool,
+            pool_size=limits.connections,
+            max_overflow=0,
+            pool_timeout=limits.query_timeout.total_seconds(),
+            pool_reset_on_return=None,  # nothing to roll back: every statement is a SELECT
+        )
+
+    def column_types(self, relation: str, expressions: Mapping[str, str]) -> Mapping[str, ValueType]:
+        """The types of named expressions over a relation. Blocks; for start-up only.
+
+        Both come from the semantic manifest, which is ours, never from a caller.
+        """
+        columns = ", ".join(f'{expression} AS "{name}"' for name, expression in expressions.items())
+        if not columns:
+            return {}
+        schema = self._run(f"SELECT {columns} FROM {relation} LIMIT 0", {}, _Flight()).schema  # noqa: S608
+        return {field.name: value_type(field.type) for field in schema}
+
+    async def query(self, sql: str, parameters: Mapping[str, Value]) -> pa.Table:
+        """The answer of one SELECT, in the types of the engine.
+
+        Runs in a thread. If the time-out passes or the caller goes away, the statement is interrupted in the
+        engine, and its connection goes back to the pool only after it stopped.
+
+        Raises
+        ------
+        QueryTimeout
+            The statement ran longer than allowed.
+        InvalidQuery
+            The engine needs more memory than allowed.
+        Unavailable
+            No connection came free in time.
+        """
+        flight = _Flight()
+        task = asyncio.ensure_future(asyncio.to_thread(self._run, sql, parameters, flight))
+        try:
+            return await asyncio.wait_for(asyncio.shield(task), self._limits.query_timeout.total_seconds())
+        except TimeoutError as error:
+            flight.stop()
+            await asyncio.wait((task,))
+            task.exception()
+            seconds = self._limits.query_timeout.total_seconds()
+            raise QueryTimeout(
+                f"The query ran longer than {seconds:g} s and was stopped",
+                hint="Ask for a shorter time range, fewer group-bys, or raise INSIGHT_QUERY_TIMEOUT_S.",
+            ) from error
+        except asyncio.CancelledError:
+            flight.stop()
+            await asyncio.wait((task,))
+            raise
+
+    def close(self) -> None:
+        """Close every connection that is not in use; the engine lets the file go."""
+        self._engine.dispose()
+
+    def _run(self, sql: str, parameters: Mapping[str, Value], flight: _Flight) -> pa.Table:
+        try:
+            connection = self._engine.raw_connection()
+        except sa.exc.TimeoutError as error:
+            raise Unavailable(
+                "Every warehouse connection is busy", hint="Try again shortly.", code="overloaded", retry_after=_RETRY
+            ) from error
+        try:
+            # The relation API, as `execute(...)` would copy the rows once more on their way to Arrow.
+            duck = cast("duckdb.DuckDBPyConnection", connection.cursor())
+            with flight.watching(duck.interrupt):
+                return duck.sql(sql, params=dict(parameters)).to_arrow_table()
+        except duckdb.OutOfMemoryException as error:
+            raise InvalidQuery(
+                f"The query needs more than the {self._limits.memory_mb} MB it may use",
+                hint="Ask for fewer group-bys or a shorter time range, or raise INSIGHT_ENGINE_MEMORY_MB.",
+                code="query_too_large",
+            ) from error
+        except (duckdb.ConversionException, duckdb.OutOfRangeException) as error:
+            raise InvalidQuery(
+                "A value of the query is out of the range of its field", hint="Use a value that the field can hold."
+            ) from error
+        except duckdb.Error as error:
+            raise InternalFault(
+                "The warehouse refused the query", hint="Report the request id.", code="warehouse_error"
+            ) from error
+        finally:
+            connection.close()
+
+
+def value_type(arrow: pa.DataType) -> ValueType:
+    """What an Arrow column holds, in the catalog's words."""
+    for is_of, type_ in _TYPES:
+        if is_of(arrow):
+            return type_
+    return ValueType.STRING
+
+
+_TYPES: tuple[tuple[Callable[[pa.DataType], bool], ValueType], ...] = (
+    (pa.types.is_boolean, ValueType.BOOLEAN),
+    (pa.types.is_integer, ValueType.INTEGER),
+    # DuckDB sums integers into 128 bits, which Arrow carries as a decimal without decimal places.
+    (lambda arrow: pa.types.is_decimal(arrow) and arrow.scale == 0, ValueType.INTEGER),
+    (pa.types.is_decimal, ValueType.DECIMAL),
+    (pa.types.is_floating, ValueType.FLOAT),
+    (pa.types.is_date, ValueType.DATE),
+    (pa.types.is_timestamp, ValueType.TIMESTAMP),
+)
+
+
+def _hardened(limits: EngineLimits) -> dict[str, str]:
+    """DuckDB configuration under which SQL reaches the opened file and nothing else (S4 in the reliability goals)."""
+    return {
+        "enable_external_access": "false",
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "allow_community_extensions": "false",
+        "python_enable_replacements": "false",  # else a table name may mean a variable of this process
+        "memory_limit": f"{limits.memory_mb}MB",
+        "threads": str(limits.threads),
+        "lock_configuration": "true",
+    }
+
+
+class _Flight:
+    """One running statement, which another thread may stop at any time: before, while and after it runs."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._interrupt: Callable[[], None] | None = None
+        self._is_stopped = False
+
+    @contextmanager
+    def watching(self, interrupt: Callable[[], None]) -> Iterator[None]:
+        with self._lock:
+            if self._is_stopped:
+                raise duckdb.InterruptException("stopped before it began")
+            self._interrupt = interrupt
+        try:
+            yield
+        finally:
+            with self._lock:
+                # From here on the connection may serve somebody else's statement.
+                self._interrupt = None
+
+    def stop(self) -> None:
+        with self._lock:
+            self._is_stopped = True
+            if self._interrupt is not None:
+                self._interrupt()

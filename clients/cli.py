@@ -1,0 +1,177 @@
+"""`insight`: one command line for everything.
+
+The client commands are here; every other root adds its own through the entry points `insight.commands`, so that
+no root has to import another. Errors end in one readable line with a hint, never a traceback (unless `--debug`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import StrEnum
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.main import get_command
+
+from clients.filter_text import parse_filter
+from clients.render import render_chart, render_table
+from clients.sdk import ApiError, Client
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+
+
+class Format(StrEnum):
+    """How an answer is shown."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+    CHART = "chart"
+
+
+app = typer.Typer(
+    name="insight",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Metrics defined once, answered everywhere.",
+)
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Metrics defined once, answered everywhere."""
+    del debug  # `main` looks for it, as it has to catch what goes wrong before this runs
+
+
+@app.command()
+def metrics(
+    search: Annotated[str | None, typer.Argument(help="Part of a name, label or description.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """List the metrics, with what each counts."""
+    with _client() as client:
+        found = client.metrics(search)
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        rows = [{key: metric[key] for key in ("name", "unit", "description")} for metric in found]
+        typer.echo(render_table(rows, columns=["name", "unit", "description"]))
+
+
+@app.command()
+def query(
+    metric: Annotated[list[str] | None, typer.Option("-m", "--metric", help="A metric; may be repeated.")] = None,
+    group_by: Annotated[list[str] | None, typer.Option("-g", "--group-by", help="As metric_time__month.")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option("-w", "--where", help="As 'customer__gender = F'; all hold.")
+    ] = None,
+    order: Annotated[list[str] | None, typer.Option("-o", "--order", help="A column; -column for descending.")] = None,
+    start: Annotated[str | None, typer.Option(help="First day, as 2019-01-01.")] = None,
+    end: Annotated[str | None, typer.Option(help="Last day.")] = None,
+    limit: Annotated[int | None, typer.Option("-n", "--limit", min=1, help="Rows at most.")] = None,
+    output: Annotated[Format, typer.Option("-f", "--format", help="How to show it.")] = Format.TABLE,
+    out: Annotated[Path | None, typer.Option(help="Write to this file, not to the screen.")] = None,
+) -> None:
+    """Ask for metrics."""
+    if (start is None) != (end is None):
+        raise typer.BadParameter("--start and --end go together")
+    request = {
+        "metrics": metric,
+        "group_by": group_by,
+        "where": [parse_filter(text) for text in where or ()],
+        "order_by": [{"field": name.removeprefix("-"), "descending": name.startswith("-")} for name in order or ()],
+        "time_range": {"start": start, "end": end} if start else None,
+        "limit": limit,
+    }
+    request = {key: value for key, value in request.items() if value}
+    with _client() as client:
+        _show(_rendered(client, request, output), out)
+
+
+_MEDIA_TYPES = {
+    Format.CSV: "text/csv",
+    Format.JSON: "application/json",
+    Format.PARQUET: "application/vnd.apache.parquet",
+}
+
+
+def _rendered(client: Client, request: dict[str, Any], output: Format) -> bytes:
+    if output in _MEDIA_TYPES:
+        return client.query_bytes(request, media_type=_MEDIA_TYPES[output])
+    answer = client.query(request)
+    columns = [column["name"] for column in answer["columns"]]
+    if output is Format.CHART:
+        return render_chart(answer["data"], columns=answer["columns"]).encode()
+    text = render_table(answer["data"], columns=columns)
+    if answer["meta"]["truncated"]:
+        text += f"\n(the first {answer['meta']['row_count']} rows; more follow)"
+    return text.encode()
+
+
+def _show(content: bytes, out: Path | None) -> None:
+    if out is not None:
+        out.write_bytes(content)
+        return
+    sys.stdout.buffer.write(content if content.endswith(b"\n") else content + b"\n")
+
+
+def _client() -> Client:
+    url = os.environ.get("INSIGHT_API_URL", "http://127.0.0.1:8000")
+    return Client(url, key=os.environ.get("INSIGHT_API_KEY"))
+
+
+def _add_commands() -> None:
+    for point in sorted(entry_points(group="insight.commands"), key=lambda point: point.name):
+        command = _loaded(point)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=point.name)
+        else:
+            app.command(point.name)(command)
+
+
+def _loaded(point: EntryPoint) -> Any:  # noqa: ANN401 - a Typer application, or a function to be one's command
+    try:
+        return point.load()
+    except ImportError as error:
+        missing = error.name or str(error)
+
+        def unavailable() -> None:
+            raise ApiError(f"insight {point.name} needs {missing}", hint="Install it: make setup", code="not_installed")
+
+        unavailable.__doc__ = f"Not installed (needs {missing})."
+        return unavailable
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 misused."""
+    _add_commands()
+    is_debug = "--debug" in sys.argv[1:]
+    try:
+        sys.exit(get_command(app).main(standalone_mode=False))
+    except typer.TyperException as error:
+        text = error.format_message() if hasattr(error, "format_message") else str(error)
+        _fail(text, hint="See: insight --help", code=MISUSED)
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if is_debug:
+            raise
+        hint = getattr(error, "hint", "Run it again with --debug, and report what it shows.")
+        _fail(str(error) or type(error).__name__, hint=hint, code=FAILED)
+
+
+def _fail(message: str, *, hint: str, code: int) -> None:
+    typer.echo(f"insight: {message}\n  hint: {hint}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

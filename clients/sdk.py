@@ -1,0 +1,107 @@
+"""A Python client of the service: metrics by name, answers as rows or bytes, refusals as exceptions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+_TIMEOUT_S = 60.0  # twice the service's own query time-out
+
+
+class ApiError(Exception):
+    """The service refused or could not be reached.
+
+    Attributes
+    ----------
+    code
+        Stable, for programs; `unreachable` if there was no answer.
+    hint
+        What to do next.
+    nearest
+        Existing names that resemble an unknown one.
+    """
+
+    def __init__(self, message: str, *, hint: str, code: str, nearest: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code
+        self.nearest = tuple(nearest)
+
+
+class Client:
+    """Speaks to one service with one key. Blocks; close it, or use it in a `with` block.
+
+    Parameters
+    ----------
+    transport
+        How requests travel; the network if left out, an ASGI application in-process otherwise.
+    """
+
+    def __init__(self, url: str, *, key: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_S, transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def metrics(self, search: str | None = None) -> list[dict[str, Any]]:
+        """Every metric, or those that speak of `search`, in name order."""
+        found: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            page = self._get("/v1/metrics", {"search": search, "cursor": cursor})
+            found += page["data"]
+            cursor = page["meta"]["next_cursor"]
+            if cursor is None:
+                return found
+
+    def query(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer (`data`, `columns`, `meta`) to a request as the contract has it. Decimals come as floats."""
+        answer: dict[str, Any] = self._send("POST", "/v1/query", json=request).json()
+        return answer
+
+    def query_bytes(self, request: Mapping[str, Any], *, media_type: str) -> bytes:
+        """The answer in another format: `text/csv`, or the Arrow or Parquet type."""
+        return self._send("POST", "/v1/query", json=request, headers={"Accept": media_type}).content
+
+    def _get(self, path: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        given = {name: value for name, value in parameters.items() if value is not None}
+        answer: dict[str, Any] = self._send("GET", path, params=given).json()
+        return answer
+
+    # Any: handed on to httpx as it is.
+    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:  # noqa: ANN401
+        try:
+            response = self._http.request(method, path, **request)
+        except httpx.HTTPError as error:
+            raise ApiError(
+                f"The service at {self._http.base_url} cannot be reached: {error}",
+                hint="Start it with `insight serve`, or set INSIGHT_API_URL.",
+                code="unreachable",
+            ) from error
+        if response.is_error:
+            raise _refusal(response)
+        return response
+
+
+def _refusal(response: httpx.Response) -> ApiError:
+    try:
+        problem = response.json()
+        return ApiError(
+            problem["detail"], hint=problem["hint"], code=problem["code"], nearest=problem.get("nearest") or ()
+        )
+    except (ValueError, LookupError, TypeError):  # something else answers at that address
+        return ApiError(f"HTTP {response.status_code}", hint="Check INSIGHT_API_URL.", code="not_the_service")

@@ -1,0 +1,125 @@
+"""What every test may stand on: real data if it is there, synthetic data always, each published once a session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from api.keys import ApiKeys, open_state
+from api.main import create_app
+from api.settings import Settings
+from workers.generate import generate
+from workers.pipeline import Pipeline, Watcher
+from workers.settings import WorkerSettings
+
+REPOSITORY = Path(__file__).parent.parent
+REAL_DATA = REPOSITORY.parent / "shared" / "data" / "ecommerce"
+
+SILENT = Watcher(
+    loading=lambda _: None, loaded=lambda _: None, building=lambda _: None, built=lambda _: None
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """A data folder, taken through the whole pipeline."""
+
+    data: Path
+    settings: WorkerSettings
+    version: str
+
+    @property
+    def warehouse(self) -> Path:
+        """The build database, raw tables and all."""
+        return Path(self.settings.warehouse_url.removeprefix("duckdb:///"))
+
+
+def publish(data: Path, home: Path, **settings: object) -> Published:
+    """Run the pipeline over the data, with everything it writes under `home`."""
+    worker = WorkerSettings(
+        _env_file=None,
+        warehouse_url=f"duckdb:///{home / 'warehouse.duckdb'}",
+        publication_dir=home / "publications",
+        **settings,
+    )
+    return Published(data=data, settings=worker, version=Pipeline(worker).run(data, SILENT))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_from_outside() -> Iterator[None]:
+    """The developer's own environment must not decide a test."""
+    kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("INSIGHT_")}
+    yield
+    os.environ.update(kept)
+
+
+@pytest.fixture(scope="session")
+def synthetic_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of synthetic CSV files, a fifth of the real size."""
+    folder = tmp_path_factory.mktemp("synthetic-data")
+    generate(folder, scale=0.2, seed=7)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def synthetic(synthetic_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """The synthetic data, published."""
+    return publish(synthetic_data, tmp_path_factory.mktemp("synthetic"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of the real CSV files; skips where it is absent."""
+    if not (REAL_DATA / "Online_Sales.csv").is_file():
+        pytest.skip(f"the real data is not at {REAL_DATA.relative_to(REPOSITORY.parent)}")
+    return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def real(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """The real data, published."""
+    return publish(real_data, tmp_path_factory.mktemp("real"))
+
+
+def service_settings(published: Published, **settings: object) -> Settings:
+    """The settings of a service over the publication, with a state database beside it."""
+    state = published.warehouse.with_name("state.db")
+    given = {"publication_dir": published.settings.publication_dir, "state_url": f"sqlite:///{state}"}
+    return Settings(_env_file=None, **(given | settings))
+
+
+@pytest.fixture(scope="session")
+async def service(synthetic: Published) -> AsyncIterator[FastAPI]:
+    """The service over the synthetic publication."""
+    app = create_app(service_settings(synthetic))
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+@pytest.fixture(scope="session")
+def key(synthetic: Published) -> str:
+    """A key of the service over the synthetic publication."""
+    state = open_state(service_settings(synthetic).state_url)
+    made = ApiKeys(state).create("tests")
+    state.dispose()
+    return made
+
+
+@pytest.fixture(scope="session")
+async def api(service: FastAPI, key: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the service, with a key."""
+    async with connect(service, key=key) as client:
+        yield client
+
+
+def connect(app: FastAPI, *, key: str | None = None) -> httpx.AsyncClient:
+    """A client of the application in this process; a crash in it is a 500, as over the network."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://insight.test", headers=headers)

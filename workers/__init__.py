@@ -1,0 +1,1 @@
+"""Everything that fills the warehouse: ingestion, the pipeline, publications."""

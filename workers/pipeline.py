@@ -1,0 +1,144 @@
+"""The pipeline: ingest, build, test, publish. One run at a time; a kill leaves the published version serving."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from sqlalchemy import make_url
+
+from api.errors import SemanticLayerError
+from api.opened import open_publication
+from api.warehouse import EngineLimits
+from workers.errors import PipelineBusyError, PublicationError, SettingError, SourceError
+from workers.ingest import FileReport, LoadProgress, LoadReport, LoadStatus, ingest
+from workers.publish import PublicationStore
+from workers.settings import WorkerSettings
+from workers.sinks import open_warehouse
+from workers.transform import BuildProgress, BuildResult, build_marts
+
+# The rehearsal asks for one row of each metric; what needs more than this would not serve either.
+_REHEARSAL = EngineLimits(memory_mb=512, threads=2, connections=1, query_timeout=timedelta(seconds=60))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watcher:
+    """Whom the pipeline tells what it does."""
+
+    loading: Callable[[LoadProgress], None]
+    loaded: Callable[[LoadReport], None]
+    building: Callable[[BuildProgress], None]
+    built: Callable[[BuildResult], None]
+
+
+class Pipeline:
+    """Files in, a publication out."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._store = PublicationStore(settings.publication_dir, keep=settings.keep_publications)
+
+    @property
+    def store(self) -> PublicationStore:
+        """The publications."""
+        return self._store
+
+    def run(self, data: Path, watcher: Watcher) -> str:
+        """Load what is new in the folder, build, test and publish; the new version comes back.
+
+        Raises
+        ------
+        SourceError
+            A file could not be loaded. The others are, but nothing is published: it would lack that file.
+        BuildError, PublicationError, WarehouseError, PipelineBusyError
+            As their names say; the version before serves on.
+        """
+        with self._alone():
+            report = self._ingest(data, watcher)
+            watcher.loaded(report)
+            _refuse_failures(report)
+            return self._build_and_publish(watcher)
+
+    def publish(self, watcher: Watcher) -> str:
+        """Build, test and publish what is loaded already; the new version comes back. Raises as `run` does."""
+        with self._alone():
+            return self._build_and_publish(watcher)
+
+    def rollback(self, version: str | None) -> str:
+        """Make an older version current, the one before if none is named; in milliseconds, for nothing is copied.
+
+        Raises
+        ------
+        PublicationError
+            There is no such version.
+        """
+        with self._alone():
+            return self._store.rollback(version)
+
+    def _ingest(self, data: Path, watcher: Watcher) -> LoadReport:
+        with open_warehouse(self._settings.warehouse_url) as warehouse:
+            return ingest(data, warehouse=warehouse, progress=watcher.loading)
+
+    def _build_and_publish(self, watcher: Watcher) -> str:
+        settings, file = self._settings, warehouse_file(self._settings.warehouse_url)
+        target = file.parent / "dbt-target"
+        built = build_marts(
+            settings.dbt_project_dir, warehouse=file, target=target, as_of=settings.as_of, progress=watcher.building
+        )
+        watcher.built(built)
+        return self._store.publish(file, built, rehearse=_rehearse)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the pipeline's lock; the system frees it however the process ends."""
+        self._store.root.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self._store.root / ".lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise PipelineBusyError(
+                "Another pipeline run is under way", hint="Wait for it to end, then run this again"
+            ) from error
+
+
+def warehouse_file(url: str) -> Path:
+    """The file behind the URL of the embedded warehouse.
+
+    Raises
+    ------
+    SettingError
+        The URL names no DuckDB file.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "duckdb" or not parsed.database:
+        raise SettingError("The pipeline builds in a DuckDB file", hint="Set INSIGHT_WAREHOUSE_URL to duckdb:///PATH")
+    return Path(parsed.database)
+
+
+def _refuse_failures(report: LoadReport) -> None:
+    failed = [file for file in report.files if file.status is LoadStatus.FAILED]
+    if failed:
+        lines = [f"{len(failed)} of {len(report.files)} files could not be loaded, so nothing was published"]
+        lines += [f"  {_failure(file)}" for file in failed]
+        raise SourceError("\n".join(lines), hint="Mend or remove these files, then run this again; the rest is loaded")
+
+
+def _failure(file: FileReport) -> str:
+    return f"{file.file_name}: {file.error} ({file.hint})"
+
+
+def _rehearse(candidate: Path) -> None:
+    """Open the candidate as the service will, and ask for every metric once."""
+    try:
+        opened = open_publication(candidate, _REHEARSAL)
+        try:
+            asyncio.run(opened.rehearse())
+        finally:
+            opened.close()
+    except SemanticLayerError as error:
+        raise PublicationError(f"The new version was refused: {error.detail}", hint=error.hint) from error

@@ -1,0 +1,211 @@
+"""Publications: a whole, immutable version of marts, semantic manifest and dbt artifacts, made current atomically.
+
+The layout on disk is the contract with `api.publication`, which reads it. Everything is written into a hidden folder
+first; one rename makes the version exist, one replacement of the pointer file makes it current. A kill at any point
+leaves the previous version serving and at most a hidden folder behind, which the next publication removes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from workers.errors import PublicationError
+from workers.transform import BuildResult
+
+MARTS = "marts"
+_POINTER = "current"
+_HIDDEN = ".building-"
+
+# Everything that streams and files feed, with the expression of the last day its data speaks of.
+_SOURCES: Mapping[str, tuple[str, str | None]] = {
+    "online_sales": ("online_sales", "max(transaction_date)"),
+    "marketing_spend": ("marketing_spend", "max(spend_date)"),
+    "customers": ("customers", None),
+    "discount_coupons": ("discount_coupons", None),
+    "tax_amounts": ("tax_amounts", None),
+    "bitcoin": ("bitcoin_events", "max(event_at)::date"),
+    "news": ("news_events", "max(event_at)::date"),
+    "sales_events": ("sales_events", "max(event_at)::date"),
+}
+
+
+class PublicationStore:
+    """The publications in one folder; writes what `api.publication` reads. One writer at a time (see `pipeline`)."""
+
+    def __init__(self, root: Path, *, keep: int) -> None:
+        self._root = root
+        self._keep = keep
+
+    @property
+    def root(self) -> Path:
+        """The folder of all publications."""
+        return self._root
+
+    def current(self) -> str | None:
+        """The version that readers see, or None before the first publication."""
+        try:
+            return (self._root / _POINTER).read_text(encoding="utf-8").strip() or None
+        except FileNotFoundError:
+            return None
+
+    def versions(self) -> tuple[str, ...]:
+        """Every complete version, newest first."""
+        return tuple(sorted((path.parent.name for path in self._root.glob("[!.]*/publication.json")), reverse=True))
+
+    def publish(self, warehouse: Path, built: BuildResult, *, rehearse: Callable[[Path], None]) -> str:
+        """The new current version, copied from a build that passed its tests.
+
+        Parameters
+        ----------
+        warehouse
+            The DuckDB file that dbt built into; read, never changed.
+        built
+            What dbt said of the build.
+        rehearse
+            Called with the folder of the candidate before anybody can see it; it raises to refuse it.
+
+        Raises
+        ------
+        PublicationError
+            The rehearsal failed; the previous version goes on serving.
+        """
+        self._sweep()
+        version = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        hidden = self._root / f"{_HIDDEN}{version}"
+        hidden.mkdir(parents=True)
+        try:
+            _write(hidden, warehouse, built, version=version)
+            rehearse(hidden)
+            hidden.rename(self._root / version)
+        except BaseException:
+            shutil.rmtree(hidden, ignore_errors=True)
+            raise
+        self._point(version)
+        self._retire()
+        return version
+
+    def rollback(self, version: str | None = None) -> str:
+        """The version that is current now: the named one, or else the one before the current.
+
+        Raises
+        ------
+        PublicationError
+            There is no such version, or none to go back to.
+        """
+        versions = self.versions()
+        if version is None:
+            current = self.current()
+            older = [candidate for candidate in versions if current is None or candidate < current]
+            if not older:
+                raise PublicationError(
+                    "There is no older publication to go back to", hint="See: insight pipeline status"
+                )
+            version = older[0]
+        if version not in versions:
+            raise PublicationError(f"There is no publication {version}", hint="See: insight pipeline status")
+        self._point(version)
+        return version
+
+    def _point(self, version: str) -> None:
+        fresh = self._root / f"{_POINTER}.{secrets.token_hex(4)}"
+        with fresh.open("w", encoding="utf-8") as file:
+            file.write(version + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # the pointer must not outlive a power cut that its data did not
+        fresh.replace(self._root / _POINTER)
+
+    def _retire(self) -> None:
+        """Drop the oldest beyond those to keep. A reader that has one open keeps it: the file lives until it closes."""
+        current = self.current()
+        for version in [candidate for candidate in self.versions() if candidate != current][self._keep - 1 :]:
+            shutil.rmtree(self._root / version, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        for leftover in [*self._root.glob(f"{_HIDDEN}*"), *self._root.glob(f"{_POINTER}.*")]:
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+
+def _write(folder: Path, warehouse: Path, built: BuildResult, *, version: str) -> None:
+    for name in ("manifest.json", "run_results.json"):
+        shutil.copyfile(built.target / name, folder / name)
+    manifest = json.loads((built.target / "semantic_manifest.json").read_text(encoding="utf-8"))
+    (folder / "semantic_manifest.json").write_text(json.dumps(_relocated(manifest)), encoding="utf-8")
+    facts = _copy_marts(warehouse, folder / "data.duckdb")
+    record = {
+        "version": version,
+        "created_at": datetime.now(UTC),
+        **facts,
+        "tests_passed": built.tests_passed,
+        "tests_warned": built.tests_warned,
+    }
+    # Last, as its presence says that the version is complete.
+    (folder / "publication.json").write_text(json.dumps(record, default=_iso, indent=2), encoding="utf-8")
+
+
+def _relocated(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest with every relation named by schema alone: the database is the publication that is opened."""
+    relations = [model["node_relation"] for model in manifest["semantic_models"]]
+    relations += [spine["node_relation"] for spine in manifest["project_configuration"]["time_spines"]]
+    for relation in relations:
+        relation["database"] = None
+        relation["relation_name"] = f'"{relation["schema_name"]}"."{relation["alias"]}"'
+    return manifest
+
+
+def _copy_marts(warehouse: Path, target: Path) -> dict[str, Any]:
+    """Copy every mart into a fresh file; what the build says of itself comes back."""
+    with duckdb.connect(str(target)) as connection:
+        connection.execute(f"ATTACH '{_literal(warehouse)}' AS build (READ_ONLY)")
+        connection.execute(f"CREATE SCHEMA {MARTS}")
+        names = connection.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE database_name = 'build' AND schema_name = $schema ORDER BY 1",
+            {"schema": MARTS},
+        ).fetchall()
+        tables = {name: _copy_table(connection, name) for (name,) in names}
+        facts = connection.execute(f"SELECT as_of, data_through FROM {MARTS}.publication_facts").fetchone()
+        if facts is None or None in facts:
+            raise PublicationError(
+                "The build holds no sales", hint="Ingest sales first: insight pipeline run --data DIR"
+            )
+        sources = [_freshness(connection, name, *source) for name, source in _SOURCES.items()]
+    return {"as_of": facts[0], "data_through": facts[1], "tables": tables, "sources": sources}
+
+
+def _copy_table(connection: duckdb.DuckDBPyConnection, name: str) -> int:
+    quoted = '"' + name.replace('"', '""') + '"'
+    connection.execute(f"CREATE TABLE {MARTS}.{quoted} AS FROM build.{MARTS}.{quoted}")
+    (rows,) = connection.execute(f"SELECT count(*) FROM {MARTS}.{quoted}").fetchone() or (0,)  # noqa: S608 - a quoted identifier
+    return int(rows)
+
+
+def _freshness(
+    connection: duckdb.DuckDBPyConnection, name: str, table: str, data_through: str | None
+) -> dict[str, Any]:
+    row = connection.execute(
+        f"SELECT count(*), max(loaded_at), {data_through or 'NULL'} FROM build.raw.{table}"  # noqa: S608 - from _SOURCES
+    ).fetchone()
+    rows, loaded_at, through = row or (0, None, None)
+    return {
+        "name": name,
+        "rows": rows,
+        "loaded_at": loaded_at.replace(tzinfo=UTC) if loaded_at else None,
+        "data_through": through,
+    }
+
+
+def _literal(path: Path) -> str:
+    # ATTACH takes no parameter.
+    return str(path.resolve()).replace("'", "''")
+
+
+def _iso(value: date | datetime) -> str:
+    return value.isoformat()

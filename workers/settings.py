@@ -1,0 +1,52 @@
+"""The settings of the workers, read once from the environment (and `.env` in development)."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from workers.errors import SettingError
+
+_PROJECT = Path(__file__).resolve().parent.parent
+
+
+class WorkerSettings(BaseSettings):
+    """What the workers need to know before they start."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="INSIGHT_", env_file=".env", extra="ignore", frozen=True, str_strip_whitespace=True
+    )
+
+    warehouse_url: str = Field(
+        "duckdb:///.insight/warehouse.duckdb",
+        description="SQLAlchemy URL of the warehouse that is written. DuckDB, as it needs no server.",
+    )
+    publication_dir: Path = Field(
+        Path(".insight/publications"), description="Folder of the publications; the service reads the same."
+    )
+    keep_publications: int = Field(
+        5, ge=2, description="Publications kept, the current one among them: enough to go back over a working week."
+    )
+    as_of: date | None = Field(
+        None, description="The day that everything relative is relative to; the last date of the sales, if left out."
+    )
+    dbt_project_dir: Path = Field(_PROJECT / "dbt", description="Folder of the dbt project; beside this package.")
+
+
+def read_settings() -> WorkerSettings:
+    """The settings of this process.
+
+    Raises
+    ------
+    SettingError
+        A value is wrong; the message names its variable.
+    """
+    try:
+        return WorkerSettings()
+    except ValidationError as error:
+        faults = error.errors(include_input=False, include_url=False)
+        text = "; ".join(f"INSIGHT_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}" for item in faults)
+        raise SettingError(text, hint="See docs/configuration.md") from error
