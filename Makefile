@@ -7,6 +7,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PROJECT := $(CURDIR)
 DEMO_DATA := .insight/demo-data
+# Each data folder has a warehouse of its own: two shops in one would add up.
+DEMO_HOME := .insight/demo$(if $(DATA),-$(firstword $(shell printf %s "$(abspath $(DATA))" | cksum)))
 STAMP := .venv/.installed
 
 help: ## List the commands
@@ -19,13 +21,18 @@ $(STAMP): requirements.lock pyproject.toml
 	  || { echo "Python 3.11 to 3.13 is needed; name one: make setup PYTHON=python3.11" >&2; exit 1; }
 	@echo "Installing into .venv (some minutes the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements-uv.lock
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements-uv.lock
 	@$(BIN)/uv pip sync --quiet --require-hashes requirements.lock
 	@$(BIN)/uv pip install --quiet --no-deps --editable .
 	@touch $@
 
+demo: export INSIGHT_WAREHOUSE_URL = duckdb:///$(DEMO_HOME)/warehouse.duckdb
+demo: export INSIGHT_PUBLICATION_DIR = $(DEMO_HOME)/publications
 demo: setup ## Build everything from synthetic data (or DATA=dir) and serve it until ctrl-C
-	@exec $(BIN)/insight demo $(if $(DATA),--data $(DATA))
+	@test -n "$(DATA)" -o -f $(DEMO_DATA)/Tax_amount.csv || $(BIN)/insight generate --out $(DEMO_DATA)
+	@$(BIN)/insight pipeline run --data "$(or $(DATA),$(DEMO_DATA))" --if-changed
+	@export INSIGHT_API_KEY=$$($(BIN)/insight keys create demo --days 7 --quiet) && \
+	  { trap 'kill $$(jobs -p) 2>/dev/null' EXIT; $(BIN)/insight welcome & $(BIN)/insight serve; }
 
 test: setup ## Run every test that the machine can run
 	@$(BIN)/pytest

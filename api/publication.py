@@ -50,6 +50,7 @@ class PublicationInfo(BaseModel):
     tables: dict[str, int]
     tests_passed: int
     tests_warned: int
+    fingerprint: str
     sources: tuple[SourceFreshness, ...]
 
 

@@ -103,6 +103,41 @@ _MEDIA_TYPES = {
 }
 
 
+@app.command()
+def welcome(
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the service.")] = 60.0,
+) -> None:
+    """Wait until the service is ready, then say how to ask it."""
+    with _client() as client:
+        client.wait_until_ready(wait)
+    url = _url()
+    typer.echo(_WELCOME.format(url=url, key=os.environ.get("INSIGHT_API_KEY", "")))
+
+
+_WELCOME = """
+Marketing Insight is serving.
+
+  API            {url}/v1/metrics
+  Documentation  {url}/docs
+  Health         {url}/readyz
+  API key        {key}
+
+Ask for revenue by month:
+
+  curl -s {url}/v1/query \\
+    -H "Authorization: Bearer {key}" \\
+    -H "Content-Type: application/json" \\
+    -d '{{"metrics": ["total_revenue", "average_order_value"], "group_by": ["metric_time__month"]}}'
+
+or on the command line:
+
+  export INSIGHT_API_KEY={key}
+  .venv/bin/insight query -m total_revenue -g metric_time__month -f chart
+
+ctrl-C stops it.
+"""
+
+
 def _rendered(client: Client, request: dict[str, Any], output: Format) -> bytes:
     if output in _MEDIA_TYPES:
         return client.query_bytes(request, media_type=_MEDIA_TYPES[output])
@@ -124,8 +159,11 @@ def _show(content: bytes, out: Path | None) -> None:
 
 
 def _client() -> Client:
-    url = os.environ.get("INSIGHT_API_URL", "http://127.0.0.1:8000")
-    return Client(url, key=os.environ.get("INSIGHT_API_KEY"))
+    return Client(_url(), key=os.environ.get("INSIGHT_API_KEY"))
+
+
+def _url() -> str:
+    return os.environ.get("INSIGHT_API_URL", "http://127.0.0.1:8000").rstrip("/")
 
 
 def _add_commands() -> None:

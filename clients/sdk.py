@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -9,6 +10,7 @@ from typing import Any, Self
 import httpx
 
 _TIMEOUT_S = 60.0  # twice the service's own query time-out
+_READY_PAUSE_S = 0.2
 
 
 class ApiError(Exception):
@@ -56,6 +58,25 @@ class Client:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+    def wait_until_ready(self, seconds: float) -> None:
+        """Return as soon as the service can answer queries.
+
+        Raises
+        ------
+        ApiError
+            It cannot yet after that many seconds.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self._send("GET", "/readyz")
+            except ApiError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_READY_PAUSE_S)
+            else:
+                return
 
     def metrics(self, search: str | None = None) -> list[dict[str, Any]]:
         """Every metric, or those that speak of `search`, in name order."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from workers.pipeline import Pipeline, Watcher
     from workers.transform import BuildProgress, BuildResult
 
-pipeline = typer.Typer(no_args_is_help=True, help="Load, build, test and publish; go back; see what is published.")
+commands = typer.Typer(no_args_is_help=True, help="Load, build, test and publish; go back; see what is published.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="The outcome as JSON on stdout.")]
 
@@ -42,17 +42,23 @@ def generate(
     typer.echo(json.dumps(rows) if as_json else "\n".join(f"{name}: {count:,} rows" for name, count in rows.items()))
 
 
-@pipeline.command("run")
+@commands.command("run")
 def run_pipeline(
-    data: Annotated[Path, typer.Option(help="Folder with the CSV and XLSX files.")], as_json: AsJson = False
+    data: Annotated[Path, typer.Option(help="Folder with the CSV and XLSX files.")],
+    if_changed: Annotated[
+        bool, typer.Option("--if-changed", help="Build only if a file or a definition is new.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Load what is new, build, test and publish."""
+    pipeline = _pipeline()
+    run = pipeline.run_if_changed if if_changed else pipeline.run
     with _progress() as progress:
-        version = _pipeline().run(data, _watcher(progress))
+        version = run(data, _watcher(progress))
     _tell_published(version, as_json=as_json)
 
 
-@pipeline.command("publish")
+@commands.command("publish")
 def publish(as_json: AsJson = False) -> None:
     """Build, test and publish what is loaded already."""
     with _progress() as progress:
@@ -60,7 +66,7 @@ def publish(as_json: AsJson = False) -> None:
     _tell_published(version, as_json=as_json)
 
 
-@pipeline.command("rollback")
+@commands.command("rollback")
 def rollback(
     version: Annotated[
         str | None, typer.Argument(help="The version to go back to; the one before, if left out.")
@@ -71,7 +77,7 @@ def rollback(
     _tell_published(_pipeline().rollback(version), as_json=as_json)
 
 
-@pipeline.command("status")
+@commands.command("status")
 def status(as_json: AsJson = False) -> None:
     """Show the publications that are kept, and which one serves."""
     store = _pipeline().store

@@ -61,7 +61,14 @@ class PublicationStore:
         """Every complete version, newest first."""
         return tuple(sorted((path.parent.name for path in self._root.glob("[!.]*/publication.json")), reverse=True))
 
-    def publish(self, warehouse: Path, built: BuildResult, *, rehearse: Callable[[Path], None]) -> str:
+    def fingerprint(self, version: str) -> str:
+        """The hash of what the version was made of."""
+        record = json.loads((self._root / version / "publication.json").read_text(encoding="utf-8"))
+        return str(record["fingerprint"])
+
+    def publish(
+        self, warehouse: Path, built: BuildResult, *, fingerprint: str, rehearse: Callable[[Path], None]
+    ) -> str:
         """The new current version, copied from a build that passed its tests.
 
         Parameters
@@ -70,6 +77,8 @@ class PublicationStore:
             The DuckDB file that dbt built into; read, never changed.
         built
             What dbt said of the build.
+        fingerprint
+            A hash of what the build was made of.
         rehearse
             Called with the folder of the candidate before anybody can see it; it raises to refuse it.
 
@@ -83,7 +92,7 @@ class PublicationStore:
         hidden = self._root / f"{_HIDDEN}{version}"
         hidden.mkdir(parents=True)
         try:
-            _write(hidden, warehouse, built, version=version)
+            _write(hidden, warehouse, built, version=version, fingerprint=fingerprint)
             rehearse(hidden)
             hidden.rename(self._root / version)
         except BaseException:
@@ -134,7 +143,7 @@ class PublicationStore:
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
-def _write(folder: Path, warehouse: Path, built: BuildResult, *, version: str) -> None:
+def _write(folder: Path, warehouse: Path, built: BuildResult, *, version: str, fingerprint: str) -> None:
     for name in ("manifest.json", "run_results.json"):
         shutil.copyfile(built.target / name, folder / name)
     manifest = json.loads((built.target / "semantic_manifest.json").read_text(encoding="utf-8"))
@@ -146,6 +155,7 @@ def _write(folder: Path, warehouse: Path, built: BuildResult, *, version: str) -
         **facts,
         "tests_passed": built.tests_passed,
         "tests_warned": built.tests_warned,
+        "fingerprint": fingerprint,
     }
     # Last, as its presence says that the version is complete.
     (folder / "publication.json").write_text(json.dumps(record, default=_iso, indent=2), encoding="utf-8")
@@ -171,7 +181,7 @@ def _copy_marts(warehouse: Path, target: Path) -> dict[str, Any]:
             {"schema": MARTS},
         ).fetchall()
         tables = {name: _copy_table(connection, name) for (name,) in names}
-        facts = connection.execute(f"SELECT as_of, data_through FROM {MARTS}.publication_facts").fetchone()
+        facts = connection.execute("SELECT as_of, data_through FROM marts.publication_facts").fetchone()
         if facts is None or None in facts:
             raise PublicationError(
                 "The build holds no sales", hint="Ingest sales first: insight pipeline run --data DIR"
@@ -182,17 +192,15 @@ def _copy_marts(warehouse: Path, target: Path) -> dict[str, Any]:
 
 def _copy_table(connection: duckdb.DuckDBPyConnection, name: str) -> int:
     quoted = '"' + name.replace('"', '""') + '"'
-    connection.execute(f"CREATE TABLE {MARTS}.{quoted} AS FROM build.{MARTS}.{quoted}")
-    (rows,) = connection.execute(f"SELECT count(*) FROM {MARTS}.{quoted}").fetchone() or (0,)  # noqa: S608 - a quoted identifier
+    (rows,) = connection.execute(f"CREATE TABLE {MARTS}.{quoted} AS FROM build.{MARTS}.{quoted}").fetchone() or (0,)
     return int(rows)
 
 
 def _freshness(
     connection: duckdb.DuckDBPyConnection, name: str, table: str, data_through: str | None
 ) -> dict[str, Any]:
-    row = connection.execute(
-        f"SELECT count(*), max(loaded_at), {data_through or 'NULL'} FROM build.raw.{table}"  # noqa: S608 - from _SOURCES
-    ).fetchone()
+    columns = f"count(*), max(loaded_at), {data_through or 'NULL'}"
+    row = connection.execute(f"SELECT {columns} FROM build.raw.{table}").fetchone()  # noqa: S608 - from _SOURCES
     rows, loaded_at, through = row or (0, None, None)
     return {
         "name": name,

@@ -226,6 +226,7 @@ class PublicationResource(Resource):
     tables: dict[str, int] = Field(description="Rows of each mart.")
     tests_passed: int
     tests_warned: int
+    fingerprint: str = Field(description="A hash of the files and definitions that it was made of.")
 
     @classmethod
     def of(cls, info: PublicationInfo, *, current: str) -> PublicationResource:
