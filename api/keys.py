@@ -6,8 +6,10 @@ A key is `mi_<id>_<secret>` with 256 random bits of secret, so a fast hash is en
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +31,9 @@ _api_keys = sa.Table(
     sa.Column("revoked_at", sa.DateTime),
 )
 
+_REMEMBERED_S = 2.0
+_REMEMBERED_KEYS = 10_000
+
 _HINT = "Send `Authorization: Bearer <key>`; make a key with: insight keys create NAME"
 
 
@@ -44,10 +49,11 @@ class KeyRecord:
 
 
 class ApiKeys:
-    """The keys in the state database. Methods block; a check is one indexed look-up."""
+    """The keys in the state database. All methods but `authenticate` block."""
 
     def __init__(self, state: sa.Engine) -> None:
         self._state = state
+        self._remembered: dict[str, tuple[Principal, float]] = {}
         _metadata.create_all(state)
 
     def create(self, name: str, *, lifetime: timedelta | None = None) -> str:
@@ -74,7 +80,7 @@ class ApiKeys:
             return tuple(KeyRecord(**row) for row in rows)
 
     def revoke(self, key_id: str) -> None:
-        """End a key at once; idempotent.
+        """End a key, within 2 s in a running service; idempotent.
 
         Raises
         ------
@@ -87,17 +93,28 @@ class ApiKeys:
             if connection.execute(statement.values(revoked_at=keep_first)).rowcount == 0:
                 raise UnknownName(f"There is no key {key_id!r}", hint="See: insight keys list", code="unknown_key")
 
-    def authenticate(self, key: str) -> Principal:
-        """Who the key belongs to.
+    async def authenticate(self, key: str) -> Principal:
+        """Who the key belongs to. What the database said is remembered for 2 s, so a revoked key may live that long.
 
         Raises
         ------
         Unauthenticated
             The key is unknown, expired or revoked. Which one is not said: it would help an attacker alone.
         """
+        key_hash, now = _hash(key), time.monotonic()
+        known = self._remembered.get(key_hash)
+        if known is not None and known[1] > now:
+            return known[0]
+        principal = await asyncio.to_thread(self._look_up, key_hash)
+        if len(self._remembered) >= _REMEMBERED_KEYS:
+            self._remembered.clear()
+        self._remembered[key_hash] = (principal, now + _REMEMBERED_S)
+        return principal
+
+    def _look_up(self, key_hash: str) -> Principal:
         columns = (_api_keys.c.key_id, _api_keys.c.name, _api_keys.c.expires_at, _api_keys.c.revoked_at)
         with self._state.connect() as connection:
-            row = connection.execute(sa.select(*columns).where(_api_keys.c.key_hash == _hash(key))).one_or_none()
+            row = connection.execute(sa.select(*columns).where(_api_keys.c.key_hash == key_hash)).one_or_none()
         if row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= _now()):
             raise Unauthenticated("The key is not valid", hint=_HINT, code="invalid_key")
         return Principal(principal_id=row.key_id, name=row.name)
