@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -125,7 +126,7 @@ def _watcher(progress: Progress) -> Watcher:
 
     def built(result: BuildResult) -> None:
         tests = f"{result.tests_passed} tests passed, {result.tests_warned} warned"
-        progress.update(build, description=f"Built marts: {tests}")
+        progress.update(build, description=f"Built marts: {tests}", total=1, completed=1)
         for warning in result.warnings:
             progress.console.print(f"warning: {warning}", markup=False)
 
@@ -133,7 +134,7 @@ def _watcher(progress: Progress) -> Watcher:
 
 
 def _load_table(report: LoadReport) -> Table:
-    table = Table("file", "kind", "status", "read", "loaded", "quarantined", "seconds", title="Load report")
+    table = Table("file", "kind", "status", "read", "loaded", "quarantined", "s", title="Load report", box=SIMPLE_HEAD)
     for file in report.files:
         counts = (f"{count:,}" for count in (file.rows_read, file.rows_loaded, file.rows_quarantined))
         table.add_row(file.file_name, file.kind or "?", file.status, *counts, f"{file.seconds:.1f}")

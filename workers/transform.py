@@ -19,6 +19,7 @@ from workers.errors import BuildError
 
 _SHOWN_ROWS = 5
 _SHOWN_FAILURES = 5
+_SHOWN_LINES = 12  # of a message; a unit test shows what it got and what it expected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,7 @@ def build_marts(
     os.environ["INSIGHT_DUCKDB_PATH"] = str(warehouse.resolve())
     arguments = ["build", "--project-dir", str(project), "--profiles-dir", str(project), "--target", "duckdb"]
     arguments += ["--target-path", str(target.resolve()), "--log-path", str(target.resolve()), "--quiet", "--no-print"]
+    arguments += ["--log-level", "none", "--log-level-file", "none", "--no-use-colors"]
     arguments += ["--vars", f"{{as_of: '{as_of or ''}'}}"]
     try:
         outcome = dbtRunner(callbacks=[partial(_hear, progress)]).invoke(arguments)
@@ -123,7 +125,8 @@ def _describe_failures(nodes: list[_Node], warehouse: Path) -> str:
     failed = [node for node in nodes if node.status in ("error", "fail", "runtime error")]
     lines = [f"The build failed at {len(failed)} of {len(nodes)} steps; nothing was published"]
     for node in failed[:_SHOWN_FAILURES]:
-        lines.append(f"  {node.kind} {node.name}: {node.message.splitlines()[0] if node.message else node.status}")
+        message = node.message.splitlines()[:_SHOWN_LINES] or [node.status]
+        lines += [f"  {node.kind} {node.name}: {message[0]}", *(f"    {line}" for line in message[1:])]
         lines += [f"    {row}" for row in _failing_rows(node, warehouse)]
     return "\n".join(lines)
 
