@@ -65,9 +65,9 @@ def _publish(home: Path, *, scale: int) -> None:
     insight = [str(Path(sys.executable).with_name("insight"))]
     data = home / "data"
     if not (data / "Tax_amount.csv").is_file():
-        subprocess.run([*insight, "generate", "--out", str(data), "--scale", str(scale)], check=True)  # noqa: S603
+        subprocess.run([*insight, "generate", "--out", str(data), "--scale", str(scale)], check=True)
     run = [*insight, "pipeline", "run", "--data", str(data), "--if-changed"]
-    subprocess.run(run, check=True, env=_environment(home))  # noqa: S603
+    subprocess.run(run, check=True, env=_environment(home))
 
 
 def _environment(home: Path) -> dict[str, str]:
@@ -86,7 +86,7 @@ def _service(home: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     state.dispose()
     insight = str(Path(sys.executable).with_name("insight"))
     with (home / "service.log").open("wb") as log:
-        process = subprocess.Popen([insight, "serve"], env=_environment(home), stderr=log)  # noqa: S603
+        process = subprocess.Popen([insight, "serve"], env=_environment(home), stderr=log)
     try:
         _wait_until_ready()
         yield key, process

@@ -74,7 +74,9 @@ def test_a_file_that_cannot_be_loaded_stops_the_publication_but_not_the_other_fi
 
 def test_a_failing_test_publishes_nothing_and_shows_its_rows(home: WorkerSettings, project: Path) -> None:
     before = Pipeline(home).store.current()
-    replace_in(project / "models/marts/fct_sales.sql", "from discounted", "from discounted where transaction_id % 97 > 0")
+    replace_in(
+        project / "models/marts/fct_sales.sql", "from discounted", "from discounted where transaction_id % 97 > 0"
+    )
     broken = home.model_copy(update={"dbt_project_dir": project})
 
     with pytest.raises(BuildError) as caught:

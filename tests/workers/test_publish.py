@@ -39,11 +39,20 @@ def test_a_publication_holds_the_marts_row_for_row(store: PublicationStore, synt
 
     with duckdb.connect(store.root / version / "data.duckdb") as reader:
         reader.execute(f"ATTACH '{synthetic.warehouse}' AS build (READ_ONLY)")
-        tables = [name for (name,) in reader.execute(
-            "SELECT table_name FROM duckdb_tables() WHERE database_name = 'data' ORDER BY 1").fetchall()]
-        differing = [name for name in tables if reader.execute(
-            f"(FROM marts.{name} EXCEPT ALL FROM build.marts.{name}) UNION ALL "
-            f"(FROM build.marts.{name} EXCEPT ALL FROM marts.{name})").fetchall()]
+        tables = [
+            name
+            for (name,) in reader.execute(
+                "SELECT table_name FROM duckdb_tables() WHERE database_name = 'data' ORDER BY 1"
+            ).fetchall()
+        ]
+        differing = [
+            name
+            for name in tables
+            if reader.execute(
+                f"(FROM marts.{name} EXCEPT ALL FROM build.marts.{name}) UNION ALL "
+                f"(FROM build.marts.{name} EXCEPT ALL FROM marts.{name})"
+            ).fetchall()
+        ]
     assert {"fct_sales", "dim_customer", "dim_products", "dim_datetime", "fct_marketing_spend"} <= set(tables)
     assert differing == []
 
@@ -113,9 +122,7 @@ def test_a_rollback_to_what_is_no_version_is_refused(
     assert store.current() == current
 
 
-def test_leftovers_of_a_killed_publication_are_swept_by_the_next(
-    store: PublicationStore, synthetic: Published
-) -> None:
+def test_leftovers_of_a_killed_publication_are_swept_by_the_next(store: PublicationStore, synthetic: Published) -> None:
     (store.root / ".building-20190101T000000Z-aaaaaa").mkdir(parents=True)
     (store.root / "current.deadbeef").write_text("half")
 
