@@ -113,7 +113,13 @@ def _metric(
     meta = _meta(metric)
     parts = tuple(_parts(metric, metrics))
     offsets = {unit for part in parts for unit in _offset_units(part)}
-    grains = {name: tuple(grain for grain in GRAINS if grain in joins[name]) for name in dimensions if name in joins}
+    # Some joins exist but mean nothing for the metric; its definition then lists the entities that do.
+    entities = meta.get("group_by_entities")
+    grains = {
+        name: tuple(grain for grain in GRAINS if grain in joins[name])
+        for name, dimension in dimensions.items()
+        if name in joins and (entities is None or (dimension.entity or name) in entities)
+    }
     if METRIC_TIME in grains:
         grains[METRIC_TIME] = tuple(grain for grain in grains[METRIC_TIME] if _compares(grain, offsets))
     return Metric(

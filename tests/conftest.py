@@ -21,9 +21,7 @@ from workers.settings import WorkerSettings
 REPOSITORY = Path(__file__).parent.parent
 REAL_DATA = REPOSITORY.parent / "shared" / "data" / "ecommerce"
 
-SILENT = Watcher(
-    loading=lambda _: None, loaded=lambda _: None, building=lambda _: None, built=lambda _: None
-)
+SILENT = Watcher(loading=lambda _: None, loaded=lambda _: None, building=lambda _: None, built=lambda _: None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +40,18 @@ class Published:
 
 def publish(data: Path, home: Path, **settings: object) -> Published:
     """Run the pipeline over the data, with everything it writes under `home`."""
-    worker = WorkerSettings(
+    worker = worker_settings(home, **settings)
+    return Published(data=data, settings=worker, version=Pipeline(worker).run(data, SILENT))
+
+
+def worker_settings(home: Path, **settings: object) -> WorkerSettings:
+    """Settings that keep everything the workers write under `home`."""
+    return WorkerSettings(
         _env_file=None,
         warehouse_url=f"duckdb:///{home / 'warehouse.duckdb'}",
         publication_dir=home / "publications",
         **settings,
     )
-    return Published(data=data, settings=worker, version=Pipeline(worker).run(data, SILENT))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pytest
 
-from workers.generate import BEHAVIOURS, CATEGORIES, MONTHS, GeneratedData, generate
+from workers.generate import DRAWN_PERCENT, GeneratedData, generate
+from workers.shop import BEHAVIOURS, CATEGORIES, MONTHS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -335,7 +336,9 @@ def test_customers_fall_into_behaviours_worth_segmenting(db: duckdb.DuckDBPyConn
         "select sum(gross) filter (p > 0.9) / sum(gross) from "
         "(select gross, percent_rank() over (order by gross) p from rfm)",
     )
+    gone = value_of(db, "select avg((recency > 115)::int) from rfm where visits = 2")
     assert 0.4 < lapsed < 0.65
+    assert gone > 0.6, "two visits spread over the whole year would leave 0.45"
     assert 0.05 < frequent < 0.2
     assert 0.02 < rare_big < 0.15
     assert top_tenth > 0.35
@@ -396,7 +399,7 @@ def test_a_failure_while_writing_leaves_the_file_before_as_it_was(tmp_path: Path
     before = contents(tmp_path)
 
     def fail_while_writing(percent: int) -> None:
-        if percent > 50:
+        if percent > DRAWN_PERCENT:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -407,7 +410,7 @@ def test_a_failure_while_writing_leaves_the_file_before_as_it_was(tmp_path: Path
 def test_a_kill_while_writing_leaves_no_half_csv(tmp_path: Path) -> None:
     code = (
         "import time; from pathlib import Path; from workers.generate import generate\n"
-        "def stall(percent): time.sleep(60 if percent > 50 else 0)\n"
+        f"def stall(percent): time.sleep(60 if percent > {DRAWN_PERCENT} else 0)\n"
         f"generate(Path({str(tmp_path)!r}), scale=2, progress=stall)"
     )
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as process:

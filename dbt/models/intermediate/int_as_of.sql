@@ -1,0 +1,16 @@
+with
+
+sales as (
+
+    select * from {{ ref("stg_ecommerce__online_sales") }}
+
+)
+
+select
+    max(transaction_date) as data_through,
+    {% if var("as_of") %}
+    cast('{{ var("as_of") }}' as date) as as_of
+    {% else %}
+    max(transaction_date) as as_of
+    {% endif %}
+from sales

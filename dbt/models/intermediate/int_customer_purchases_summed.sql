@@ -1,0 +1,16 @@
+with
+
+sales as (
+
+    select * from {{ ref("stg_ecommerce__online_sales") }}
+
+)
+
+select
+    customer_id,
+    min(transaction_date) as first_purchase_date,
+    max(transaction_date) as last_purchase_date,
+    count(distinct transaction_date) as purchase_dates,
+    count(distinct transaction_id) as transaction_count
+from sales
+group by customer_id

@@ -1,0 +1,4 @@
+select
+    as_of,
+    data_through
+from {{ ref("int_as_of") }}

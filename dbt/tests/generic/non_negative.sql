@@ -1,0 +1,7 @@
+{#- Rows whose value lies below zero. -#}
+{% test non_negative(model, column_name) %}
+
+select * from {{ model }}
+where {{ column_name }} < 0
+
+{% endtest %}
