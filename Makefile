@@ -34,8 +34,11 @@ demo: setup ## Build everything from synthetic data (or DATA=dir) and serve it u
 	@export INSIGHT_API_KEY=$$($(BIN)/insight keys create demo --days 7 --quiet) && \
 	  { trap 'kill $$(jobs -p) 2>/dev/null' EXIT; $(BIN)/insight welcome & $(BIN)/insight serve; }
 
-test: setup ## Run every test that the machine can run
-	@$(BIN)/pytest
+test: setup ## Run the tests
+	@$(BIN)/pytest -m "not full"
+
+test-full: test ## Run the tests and the long proofs: every quirk of the data, mishandled once, is noticed
+	@$(BIN)/pytest -m full --dist worksteal
 
 fmt: setup ## Format Python and SQL
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/sqlfluff fix --quiet dbt/models dbt/tests

@@ -18,6 +18,7 @@ METRIC_TIME = "metric_time"
 GRAINS = ("hour", "day", "week", "month", "quarter", "year")
 Named = TypeVar("Named")
 
+_REMEMBERED_SETS = 1_000  # sets of metrics whose common dimensions are kept at hand
 _NEAREST_COUNT = 4
 _NEAREST_SCORE = 55  # below that, rapidfuzz's WRatio proposes names that only share a few letters
 
@@ -175,6 +176,8 @@ class Catalog:
         """
         key = frozenset(metrics)
         if key not in self._by_metrics:
+            if len(self._by_metrics) >= _REMEMBERED_SETS:
+                self._by_metrics.clear()
             joined = [self.metric(name).grains for name in sorted(key)]
             candidates = sorted(self.dimensions.values(), key=lambda dimension: dimension.name)
             self._by_metrics[key] = tuple(

@@ -190,7 +190,7 @@ class Compiler:
             _log.info("metricflow_refused", metrics=shape.metrics, group_by=shape.group_by, reason=str(error))
             raise InvalidQuery(
                 "This combination of metrics, group-bys and filters cannot be answered",
-                hint=_first_line(error),
+                hint="Ask for fewer metrics or group-bys at once; GET /v1/dimensions?metrics=… lists what joins.",
                 code="unanswerable",
             ) from error
         except MetricFlowException as error:
@@ -245,7 +245,3 @@ def _columns(query: CheckedQuery) -> Iterator[Column]:
         yield Column(name=item.column, label=item.dimension.label, kind=kind, type=item.type, grain=item.grain)
     for metric in query.metrics:
         yield Column(name=metric.name, label=metric.label, kind="metric", type=None, unit=metric.unit)
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "Ask for fewer things at once.")

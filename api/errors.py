@@ -6,8 +6,9 @@
     │   ├── Unauthenticated       401  no key, or not a valid one
     │   ├── Forbidden             403  known, but not allowed
     │   ├── UnknownName           404  no such metric, dimension, saved query, …
-    │   ├── RequestTooLarge       413  the body is larger than allowed
     │   ├── NotAcceptable         406  no format of the Accept header is offered
+    │   ├── RequestTooLarge       413  the body is larger than allowed
+    │   ├── UnsupportedMediaType  415  the body is no JSON by its Content-Type
     │   └── InvalidQuery          422  readable, but wrong or unanswerable
     └── ServiceError              we must mend it
         ├── InternalFault         500  a defect; the log has it under the request id
@@ -88,6 +89,12 @@ class RequestTooLarge(RequestError):
     """The body is larger than allowed."""
 
     status, title, code = 413, "The request is too large", "request_too_large"
+
+
+class UnsupportedMediaType(RequestError):
+    """The Content-Type says that the body is something else than JSON, or says nothing."""
+
+    status, title, code = 415, "The media type is not supported", "unsupported_media_type"
 
 
 class InvalidQuery(RequestError):

@@ -87,14 +87,14 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
-    """True where every part is."""
+    """True where every part is; without parts, everywhere."""
 
     parts: tuple[Filter, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """True where at least one part is."""
+    """True where at least one part is; without parts, nowhere."""
 
     parts: tuple[Filter, ...]
 
@@ -121,6 +121,19 @@ def comparisons(tree: Filter | None) -> Iterator[Comparison]:
                 yield from comparisons(part)
         case Not(part):
             yield from comparisons(part)
+        case _:
+            assert_never(tree)
+
+
+def depth(tree: Filter | None) -> int:
+    """How many groups stand around the deepest comparison."""
+    match tree:
+        case None | Comparison():
+            return 0
+        case AllOf(parts) | AnyOf(parts):
+            return 1 + max(map(depth, parts), default=0)
+        case Not(part):
+            return 1 + depth(part)
         case _:
             assert_never(tree)
 
@@ -153,6 +166,10 @@ def render(tree: Filter, *, reference: Callable[[str], str], bind: Callable[[Val
     match tree:
         case Comparison():
             return _render_comparison(tree, reference(tree.field), bind)
+        case AllOf(()):
+            return "TRUE"
+        case AnyOf(()):
+            return "FALSE"
         case AllOf(parts):
             return "(" + " AND ".join(render(part, reference=reference, bind=bind) for part in parts) + ")"
         case AnyOf(parts):
@@ -220,7 +237,7 @@ def typed(leaf: Comparison, *, field: str, type_: ValueType) -> Comparison:
     )
     if not suits:
         raise InvalidQuery(
-            f"{operator} does not suit {leaf.field}, which is a {type_}",
+            f"{operator} does not suit {leaf.field}, which is of type {type_}",
             hint="Use eq, ne, in, not_in or is_null.",
             code="invalid_operator",
         )
@@ -232,9 +249,9 @@ def typed(leaf: Comparison, *, field: str, type_: ValueType) -> Comparison:
 def _value(field: str, value: Value, type_: ValueType) -> Value:
     try:
         return _converted(value, type_)
-    except (ValueError, InvalidOperation) as error:
+    except (ValueError, OverflowError, InvalidOperation) as error:
         raise InvalidQuery(
-            f"{field} is a {type_}, and {value!r:.100} is none",
+            f"{field} takes values of type {type_}, which {value!r:.100} is not",
             hint=f"Write it as {_EXAMPLES[type_]}.",
             code="invalid_value",
         ) from error

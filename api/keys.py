@@ -16,7 +16,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from api.errors import Unauthenticated, UnknownName
+from api.errors import Unauthenticated, Unavailable, UnknownName
 from api.policy import Principal
 
 _metadata = sa.MetaData()
@@ -31,6 +31,7 @@ _api_keys = sa.Table(
     sa.Column("revoked_at", sa.DateTime),
 )
 
+_RETRY = timedelta(seconds=2)
 _REMEMBERED_S = 2.0
 _REMEMBERED_KEYS = 10_000
 
@@ -100,6 +101,8 @@ class ApiKeys:
         ------
         Unauthenticated
             The key is unknown, expired or revoked. Which one is not said: it would help an attacker alone.
+        Unavailable
+            The state database does not answer.
         """
         key_hash, now = _hash(key), time.monotonic()
         known = self._remembered.get(key_hash)
@@ -113,8 +116,13 @@ class ApiKeys:
 
     def _look_up(self, key_hash: str) -> Principal:
         columns = (_api_keys.c.key_id, _api_keys.c.name, _api_keys.c.expires_at, _api_keys.c.revoked_at)
-        with self._state.connect() as connection:
-            row = connection.execute(sa.select(*columns).where(_api_keys.c.key_hash == key_hash)).one_or_none()
+        try:
+            with self._state.connect() as connection:
+                row = connection.execute(sa.select(*columns).where(_api_keys.c.key_hash == key_hash)).one_or_none()
+        except sa.exc.SQLAlchemyError as error:
+            raise Unavailable(
+                "The keys cannot be looked up", hint="Try again shortly.", code="state_unavailable", retry_after=_RETRY
+            ) from error
         if row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= _now()):
             raise Unauthenticated("The key is not valid", hint=_HINT, code="invalid_key")
         return Principal(principal_id=row.key_id, name=row.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +75,11 @@ def open_publication(folder: Path, limits: EngineLimits) -> OpenPublication:
         text = (folder / "semantic_manifest.json").read_text(encoding="utf-8")
         compiler = Compiler(text, dialect=Dialect.DUCKDB)
         warehouse = Warehouse(folder / "data.duckdb", limits=limits)
-        catalog = read_catalog(json.loads(text), joins=compiler.joins, column_types=warehouse.column_types)
+        with ExitStack() as on_failure:
+            on_failure.callback(warehouse.close)
+            warehouse.check_complete()
+            catalog = read_catalog(json.loads(text), joins=compiler.joins, column_types=warehouse.column_types)
+            on_failure.pop_all()
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise Unavailable(
             f"Publication {info.version} is damaged: {error!r:.200}",

@@ -80,8 +80,11 @@ def days(time_range: TimeRange, as_of: date) -> DateRange:
 
 
 def whole_units(range_: DateRange, unit: Unit) -> DateRange:
-    """The range, widened to whole units at both ends."""
-    end = _start(range_.end, unit, back=-1) - timedelta(days=1)
+    """The range, widened to whole units at both ends, as far as the calendar goes."""
+    try:
+        end = _start(range_.end, unit, back=-1) - timedelta(days=1)
+    except (OverflowError, ValueError):
+        end = date.max
     return DateRange(start=_start(range_.start, unit), end=end)
 
 

@@ -8,13 +8,14 @@ from datetime import date
 
 from api.catalog import METRIC_TIME, Catalog, Dimension, DimensionKind, GroupBy, Metric, ValueType, nearest
 from api.errors import InvalidQuery
-from api.filters import AllOf, Comparison, Filter, Operator, comparisons, rewrite, typed
+from api.filters import AllOf, Comparison, Filter, Operator, comparisons, depth, rewrite, typed
 from api.periods import DateRange, TimeRange, Unit, days, whole_units
 
 MAX_METRICS = 10
 MAX_GROUP_BYS = 8
 MAX_COMPARISONS = 20
 MAX_VALUES = 1_000
+MAX_DEPTH = 10  # the SQL parser gives up at some 30 groups within each other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +81,8 @@ def check(query: MetricQuery, catalog: Catalog, *, as_of: date, limits: PageLimi
     group_by = tuple(_joined(catalog, name, query.metrics) for name in query.group_by)
     _refuse_repeats(query.metrics, noun="metric")
     _refuse_repeats((item.column for item in group_by), noun="group-by")
+    order_by = tuple(_checked_order(order, query.metrics, group_by) for order in query.order_by)
+    _refuse_repeats((order.field for order in order_by), noun="order by")
     time_range = days(query.time_range, as_of) if query.time_range else None
     where = _all_of(_checked_where(query, catalog), _within(time_range, query, catalog))
     fields = tuple(catalog.group_by(leaf.field) for leaf in comparisons(where))
@@ -93,7 +96,7 @@ def check(query: MetricQuery, catalog: Catalog, *, as_of: date, limits: PageLimi
         fields=fields,
         having=_checked_having(query),
         time_range=time_range,
-        order_by=tuple(_checked_order(order, query.metrics, group_by) for order in query.order_by),
+        order_by=order_by,
         limit=_checked_limit(query, limits),
         offset=query.offset,
     )
@@ -108,6 +111,7 @@ def _check_size(query: MetricQuery) -> None:
         (len(query.group_by), MAX_GROUP_BYS, "group-bys"),
         (len(leaves), MAX_COMPARISONS, "filters"),
         (sum(len(leaf.values) for leaf in leaves), MAX_VALUES, "filter values"),
+        (max(depth(query.where), depth(query.having)), MAX_DEPTH, "filter groups within each other"),
     )
     for count, most, noun in counts:
         if count > most:
@@ -230,8 +234,11 @@ def _all_of(*parts: Filter | None) -> Filter | None:
 
 
 def _checked_order(order: OrderBy, metrics: Collection[str], group_by: Iterable[GroupBy]) -> OrderBy:
-    columns = {item.dimension.name: item.column for item in group_by}
-    columns |= {column: column for column in (*metrics, *columns.values())}
+    grouped = tuple(group_by)
+    asked = [item.dimension.name for item in grouped]
+    # A time without its grain is enough where it is asked for at one grain alone.
+    columns = {item.dimension.name: item.column for item in grouped if asked.count(item.dimension.name) == 1}
+    columns |= {column: column for column in (*metrics, *(item.column for item in grouped))}
     if order.field not in columns:
         similar = nearest(order.field, columns)
         raise InvalidQuery(

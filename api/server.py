@@ -12,6 +12,7 @@ import socket
 from typing import Any
 
 import structlog
+import uvloop
 from fastapi import FastAPI
 from granian.constants import Interfaces
 from granian.http import HTTP1Settings
@@ -33,7 +34,7 @@ def run(app: FastAPI, *, host: str, port: int) -> None:
         The port is taken.
     """
     _check_free(host, port)
-    asyncio.run(_serve(app, host, port))
+    uvloop.run(_serve(app, host, port))
 
 
 async def _serve(app: FastAPI, host: str, port: int) -> None:

@@ -9,6 +9,8 @@ from sqlglot import exp
 
 from api.errors import InternalFault
 
+_CTE = "_cte"  # how MetricFlow ends the name of each; no table of DuckDB's own ends so
+
 
 class SqlGuard:
     """Lets pass one SELECT over known tables, and nothing else: no other statement, no table function, no file."""
@@ -36,12 +38,17 @@ class SqlGuard:
 
     def _problems(self, query: exp.Query) -> Iterable[str]:
         named = {cte.alias_or_name.lower() for cte in query.find_all(exp.CTE)}
+        # So that no CTE can lend its name to a table elsewhere in the statement, or inside itself.
+        if not all(name.endswith(_CTE) for name in named):
+            yield "it names a CTE otherwise than MetricFlow does"
         for table in query.find_all(exp.Table):
             if not isinstance(table.this, exp.Identifier):
                 yield "it reads a table function"
             elif _qualified(table) not in self._tables and (table.db or table.name.lower() not in named):
                 yield "it reads a table that is not published"
-        if query.find(exp.Command, exp.DDL, exp.DML, exp.Into):
+        if query.find(exp.Lateral):
+            yield "it reads a function as a table"
+        if query.find(exp.Command, exp.DDL, exp.DML, exp.Into, exp.Describe, exp.Summarize, exp.Show):
             yield "it does more than read"
 
 

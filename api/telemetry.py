@@ -11,7 +11,9 @@ import structlog
 def configure_logging(level: str = "INFO") -> None:
     """Send the service's log to stderr, and quiet the libraries that narrate."""
     is_terminal = sys.stderr.isatty()
-    renderer = structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer()
+    # A plain traceback: the rich one shows local variables, a caller's key among them.
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer = console if is_terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,7 +26,7 @@ from api.catalog import ValueType
 from api.errors import InternalFault, InvalidQuery, QueryTimeout, Unavailable
 from api.filters import Value
 
-_RETRY = timedelta(seconds=2)
+_HEADER_BYTES = 3 * 4096  # of a DuckDB file: the main header and two of the database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,16 +51,32 @@ class Warehouse:
             raise Unavailable(
                 f"The published data {file.name} is missing", hint="Publish again: insight pipeline publish"
             )
+        # DuckDB suggests `sql(…)` for Arrow, at every query; see `_run` why not.
+        warnings.filterwarnings("ignore", message="Arrow output on a DB-API result", category=UserWarning)
+        self._file = file
         self._limits = limits
+        # One thread for each connection, so that whoever has a thread has a connection; the others queue here.
+        self._threads = ThreadPoolExecutor(max_workers=limits.connections, thread_name_prefix="warehouse")
         self._engine = sa.create_engine(
             sa.URL.create("duckdb", database=str(file.resolve())),
             connect_args={"read_only": True, "config": _hardened(limits)},
             poolclass=QueuePool,
             pool_size=limits.connections,
             max_overflow=0,
-            pool_timeout=limits.query_timeout.total_seconds(),
             pool_reset_on_return=None,  # nothing to roll back: every statement is a SELECT
         )
+
+    def check_complete(self) -> None:
+        """Return if the file is as long as it says. Blocks; DuckDB reads a cut one until a query meets the gap.
+
+        Raises
+        ------
+        Unavailable
+            It is not.
+        """
+        sizes = self._run("SELECT total_blocks * block_size AS bytes FROM pragma_database_size()", {}, _Flight())
+        if self._file.stat().st_size < sizes.column("bytes")[0].as_py() + _HEADER_BYTES:
+            raise Unavailable("The published data is cut short", hint="Publish again: insight pipeline publish")
 
     def column_types(self, relation: str, expressions: Mapping[str, str]) -> Mapping[str, ValueType]:
         """The types of named expressions over a relation. Blocks; for start-up only.
@@ -83,43 +101,44 @@ class Warehouse:
             The statement ran longer than allowed.
         InvalidQuery
             The engine needs more memory than allowed.
-        Unavailable
-            No connection came free in time.
         """
         flight = _Flight()
-        task = asyncio.ensure_future(asyncio.to_thread(self._run, sql, parameters, flight))
+        running = asyncio.get_running_loop().run_in_executor(self._threads, self._run, sql, parameters, flight)
         try:
-            return await asyncio.wait_for(asyncio.shield(task), self._limits.query_timeout.total_seconds())
-        except TimeoutError as error:
-            flight.stop()
-            await asyncio.wait((task,))
-            task.exception()
+            done, _ = await asyncio.wait((running,), timeout=self._limits.query_timeout.total_seconds())
+        except asyncio.CancelledError:
+            await _stopped(running, flight)
+            raise
+        if not done:
+            await _stopped(running, flight)
             seconds = self._limits.query_timeout.total_seconds()
             raise QueryTimeout(
                 f"The query ran longer than {seconds:g} s and was stopped",
                 hint="Ask for a shorter time range, fewer group-bys, or raise INSIGHT_QUERY_TIMEOUT_S.",
-            ) from error
-        except asyncio.CancelledError:
-            flight.stop()
-            await asyncio.wait((task,))
-            raise
+            )
+        return running.result()
 
     def close(self) -> None:
         """Close every connection that is not in use; the engine lets the file go."""
+        self._threads.shutdown(wait=False)
         self._engine.dispose()
 
-    def _run(self, sql: str, parameters: Mapping[str, Value], flight: _Flight) -> pa.Table:
+    def _connect(self) -> sa.PoolProxiedConnection:
         try:
-            connection = self._engine.raw_connection()
-        except sa.exc.TimeoutError as error:
+            return self._engine.raw_connection()
+        except (sa.exc.SQLAlchemyError, duckdb.Error) as error:
             raise Unavailable(
-                "Every warehouse connection is busy", hint="Try again shortly.", code="overloaded", retry_after=_RETRY
+                "The published data cannot be opened", hint="Publish again, or go back: insight pipeline rollback"
             ) from error
+
+    def _run(self, sql: str, parameters: Mapping[str, Value], flight: _Flight) -> pa.Table:
+        connection = self._connect()
         try:
-            # The relation API, as `execute(...)` would copy the rows once more on their way to Arrow.
             duck = cast("duckdb.DuckDBPyConnection", connection.cursor())
             with flight.watching(duck.interrupt):
-                return duck.sql(sql, params=dict(parameters)).to_arrow_table()
+                # Not `sql(…)`, which spares one copy of the rows but plans the statement twice: 0.3 to 2 ms.
+                duck.execute(sql, dict(parameters))
+                return duck.to_arrow_table()
         except duckdb.OutOfMemoryException as error:
             raise InvalidQuery(
                 f"The query needs more than the {self._limits.memory_mb} MB it may use",
@@ -170,6 +189,14 @@ def _hardened(limits: EngineLimits) -> dict[str, str]:
         "threads": str(limits.threads),
         "lock_configuration": "true",
     }
+
+
+async def _stopped(running: asyncio.Future[pa.Table], flight: _Flight) -> None:
+    """Return once the statement has stopped, however it ended; then its connection is back in the pool."""
+    flight.stop()
+    await asyncio.wait((running,))
+    if not running.cancelled():
+        running.exception()  # taken, as nobody else asks for it
 
 
 class _Flight:

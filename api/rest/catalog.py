@@ -7,6 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from api.catalog import Metric
+from api.errors import InvalidQuery
+from api.query import MAX_METRICS
 from api.rest import problems
 from api.rest.access import Caller, Layer
 from api.rest.paging import Cursor, Limit, page, whole
@@ -97,4 +99,7 @@ def _speaks_of(metric: Metric, search: str) -> bool:
 
 
 def _names(commas: str | None) -> tuple[str, ...]:
-    return tuple(name for part in (commas or "").split(",") if (name := part.strip()))
+    names = tuple(name for part in (commas or "").split(",") if (name := part.strip()))
+    if len(names) > MAX_METRICS:
+        raise InvalidQuery(f"{len(names)} metrics are more than the {MAX_METRICS} allowed", hint="Name fewer.")
+    return names

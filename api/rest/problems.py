@@ -12,11 +12,21 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from api.errors import InternalFault, InvalidQuery, SemanticLayerError, ServiceError, UnreadableRequest
+from api.errors import (
+    InternalFault,
+    InvalidQuery,
+    SemanticLayerError,
+    ServiceError,
+    UnreadableRequest,
+    UnsupportedMediaType,
+)
 
 _log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+
+_SHOWN_FAULTS = 20  # a body of one MB can hold half a million
+_SHOWN_FIELD = 200  # characters of a fault's place
 
 
 class Problem(BaseModel):
@@ -51,6 +61,7 @@ _DESCRIPTIONS = {
     404: "An unknown name; the problem carries the nearest ones.",
     406: "None of the accepted formats is offered.",
     413: "The body is too large.",
+    415: "The Content-Type is not application/json.",
     422: "The request is malformed, or cannot be answered.",
     503: "Nothing is published yet, or the warehouse is away; see Retry-After.",
     504: "The query ran longer than allowed.",
@@ -84,7 +95,9 @@ def response(
         problem["nearest"] = list(error.nearest)
     if errors is not None:
         problem["errors"] = list(errors)
-    return JSONResponse(problem, status_code=error.status, headers=_headers(error), media_type=MEDIA_TYPE)
+    # The envelope adds the id to every answer, but a crash is rendered outside of it.
+    headers = {"X-Request-Id": request_id, **_headers(error)}
+    return JSONResponse(problem, status_code=error.status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def _headers(error: SemanticLayerError) -> dict[str, str]:
@@ -104,19 +117,33 @@ async def _known(request: Request, error: Exception) -> JSONResponse:
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - likewise
-    faults = [{"field": ".".join(str(part) for part in item["loc"]), "message": item["msg"]} for item in error.errors()]
+    if isinstance(error.body, bytes):  # FastAPI leaves a body unread that does not say it is JSON
+        unsupported = UnsupportedMediaType(
+            "The body is not marked as JSON", hint="Send Content-Type: application/json."
+        )
+        return response(request, unsupported)
+    items = error.errors()
+    faults = [_fault(item) for item in items[:_SHOWN_FAULTS]]
     first = faults[0]
-    if any(item["type"] == "json_invalid" for item in error.errors()):
-        unreadable = UnreadableRequest(f"The body is not JSON: {first['message']}", hint="Send one JSON object.")
+    if any(item["type"] == "json_invalid" for item in items[:1]):
+        unreadable = UnreadableRequest(f"The body is not JSON: {first['message']}", hint=_HTTP_HINTS[400])
         return response(request, unreadable)
-    detail = f"{first['field']}: {first['message']}" + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else "")
+    detail = f"{first['field']}: {first['message']}" + (f" (and {len(items) - 1} more)" if len(items) > 1 else "")
     malformed = InvalidQuery(detail, hint="See /docs for the shape of the request.", code="malformed_request")
     return response(request, malformed, errors=faults)
 
 
+def _fault(item: Mapping[str, Any]) -> dict[str, str]:
+    field = ".".join(str(part) for part in item["loc"])
+    return {"field": field if len(field) <= _SHOWN_FIELD else field[:_SHOWN_FIELD] + "…", "message": item["msg"]}
+
+
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - likewise
-    problem = _Http(str(error.detail), hint="See /docs for what is served.", code=_HTTP_CODES.get(error.status_code))
+    if isinstance(error.__cause__, SemanticLayerError):  # FastAPI makes a 400 of whatever is raised while it reads
+        return response(request, error.__cause__)
+    hint = _HTTP_HINTS.get(error.status_code, "See /docs for what is served.")
+    problem = _Http(str(error.detail), hint=hint, code=_HTTP_CODES.get(error.status_code))
     problem.status, problem.title = error.status_code, str(error.detail)  # type: ignore[misc] # the router's own words
     answer = response(request, problem)
     answer.headers.update(error.headers or {})
@@ -129,9 +156,11 @@ class _Http(SemanticLayerError):
     status, title, code = 400, "The request cannot be served", "bad_request"
 
 
-_HTTP_CODES = {400: "unreadable_request", 404: "unknown_path", 405: "method_not_allowed", 415: "unsupported_media_type"}
+_HTTP_CODES = {400: "unreadable_request", 404: "unknown_path", 405: "method_not_allowed"}
+_HTTP_HINTS = {400: "Send one JSON object, in UTF-8."}
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    _log.error("request_crashed", path=request.url.path, exc_info=error)
+    request_id = getattr(request.state, "request_id", "")  # this runs outside the envelope, which binds it else
+    _log.error("request_crashed", path=request.url.path, request_id=request_id, exc_info=error)
     return response(request, InternalFault("Something went wrong on our side", hint="Report the request id."))

@@ -30,14 +30,14 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("/query", response_class=Response, responses=_ANSWERS | problems.describe(400, 413))
+@router.post("/query", response_class=Response, responses=_ANSWERS | problems.describe(400, 413, 415))
 async def run_query(layer: Layer, caller: Caller, body: QueryBody, accept: Accept = None) -> Response:
     """Answer a question for metrics."""
     media_type = formats.negotiate(accept)
     return _rendered(await layer.query(caller, body.parsed()), media_type)
 
 
-@router.post("/query/compile", responses=problems.describe(400, 404, 413, 422))
+@router.post("/query/compile", responses=problems.describe(400, 404, 413, 415, 422))
 async def compile_query(layer: Layer, caller: Caller, body: QueryBody) -> CompiledResource:
     """The SQL and parameters that would answer the question; nothing runs."""
     compiled = await layer.compile(caller, body.parsed())

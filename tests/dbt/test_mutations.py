@@ -6,6 +6,8 @@ import pytest
 
 from tests.dbt.conftest import Project
 
+pytestmark = pytest.mark.full
+
 _FCT_SALES = "dbt/models/marts/fct_sales.sql"
 _DIM_CUSTOMER = "dbt/models/marts/dim_customer.sql"
 _ALLOCATED = "dbt/models/intermediate/int_delivery_allocated.sql"

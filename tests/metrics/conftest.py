@@ -1,4 +1,4 @@
-"""Two sets of data, each taken through the real pipeline and asked over HTTP; and the same files as an oracle sees them.
+"""Two sets of data, each taken through the pipeline and asked over HTTP; and the same files as an oracle sees them.
 
 The oracle's raw tables come from a loader that shares nothing with `workers/`, so a test that agrees vouches for all
 of it: ingestion, dbt, publication, compiler, JSON.

@@ -1,0 +1,209 @@
+"""The serving connection: what SQL can reach through it, and what stops a statement that goes too far."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from api.errors import InvalidQuery, QueryTimeout, SemanticLayerError, Unavailable
+from api.warehouse import EngineLimits, Warehouse
+from tests.conftest import Published
+
+LIMITS = EngineLimits(memory_mb=256, threads=2, connections=2, query_timeout=timedelta(seconds=30))
+
+# Half an hour of work in a constant amount of memory.
+RUNAWAY = "SELECT count(*) FROM range(1000000000000) AS t(n) WHERE hash(n) % 7 = 1"
+
+
+@pytest.fixture
+def data_file(synthetic: Published, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the published data: DuckDB opens a file with one configuration in a process."""
+    published = synthetic.settings.publication_dir / synthetic.version / "data.duckdb"
+    return Path(shutil.copy(published, tmp_path_factory.mktemp("warehouse")))
+
+
+@pytest.fixture
+def warehouse(data_file: Path) -> Iterator[Warehouse]:
+    opened = Warehouse(data_file, limits=LIMITS)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def impatient(data_file: Path) -> Iterator[Warehouse]:
+    limits = EngineLimits(memory_mb=256, threads=2, connections=2, query_timeout=timedelta(seconds=1))
+    opened = Warehouse(data_file, limits=limits)
+    yield opened
+    opened.close()
+
+
+async def is_healthy(warehouse: Warehouse) -> bool:
+    rows = await warehouse.query("SELECT count(*) AS n FROM marts.fct_sales WHERE quantity >= $least", {"least": 1})
+    return bool(rows.column("n")[0].as_py() > 1_000)
+
+
+def names_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+FORBIDDEN = (
+    "CREATE TABLE marts.x AS SELECT 1",
+    "CREATE SCHEMA x",
+    "CREATE VIEW marts.x AS SELECT 1",
+    "INSERT INTO marts.fct_sales SELECT * FROM marts.fct_sales",
+    "UPDATE marts.fct_sales SET quantity = 0",
+    "DELETE FROM marts.fct_sales",
+    "DROP TABLE marts.fct_sales",
+    "ALTER TABLE marts.fct_sales DROP COLUMN quantity",
+    "TRUNCATE marts.fct_sales",
+    "COPY marts.fct_sales TO '{folder}/out.csv'",
+    "COPY (SELECT 1) TO '{folder}/out.parquet' (FORMAT parquet)",
+    "COPY marts.fct_sales FROM '{folder}/in.csv'",
+    "EXPORT DATABASE '{folder}/out'",
+    "IMPORT DATABASE '{folder}/out'",
+    "ATTACH '{folder}/other.duckdb' AS other",
+    "ATTACH ':memory:' AS scratch",
+    "SELECT * FROM read_csv('{folder}/in.csv')",
+    "SELECT * FROM '{folder}/in.csv'",
+    "SELECT * FROM read_text('{folder}/in.csv')",
+    "SELECT * FROM read_blob('/etc/passwd')",
+    "SELECT * FROM read_json('{folder}/in.csv')",
+    "SELECT * FROM read_parquet('{folder}/in.csv')",
+    "SELECT * FROM glob('{folder}/*')",
+    "SELECT * FROM read_csv('http://127.0.0.1:9/x.csv')",
+    "SELECT * FROM 'https://127.0.0.1:9/x.parquet'",
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "INSTALL spatial FROM community",
+    "SET enable_external_access = true",
+    "SET memory_limit = '100GB'",
+    "SET threads = 64",
+    "SET lock_configuration = false",
+    "RESET memory_limit",
+    "PRAGMA memory_limit = '100GB'",
+    "SET GLOBAL allow_community_extensions = true",
+    "CREATE SECRET s (TYPE s3, KEY_ID 'a', SECRET 'b')",
+    "SELECT * FROM a_variable_of_this_process",
+    "SELECT getenv('HOME')",
+)
+
+
+@pytest.mark.parametrize("statement", FORBIDDEN)
+async def test_the_serving_connection_refuses(warehouse: Warehouse, tmp_path: Path, statement: str) -> None:
+    a_variable_of_this_process = __import__("pyarrow").table({"x": [1]})
+    (tmp_path / "in.csv").write_text("a,b\n1,2\n")
+
+    with pytest.raises(SemanticLayerError):
+        await warehouse.query(statement.format(folder=tmp_path), {})
+
+    assert a_variable_of_this_process.num_rows == 1
+    assert names_in(tmp_path) == ["in.csv"]
+    assert await is_healthy(warehouse)
+
+
+async def test_a_refused_statement_has_changed_no_setting(warehouse: Warehouse) -> None:
+    for statement in FORBIDDEN:
+        with pytest.raises(SemanticLayerError):
+            await warehouse.query(statement.format(folder="/nonexistent"), {})
+
+    settings = await warehouse.query(
+        "SELECT name, value FROM duckdb_settings() WHERE name IN "
+        "('enable_external_access', 'lock_configuration', 'autoload_known_extensions', 'autoinstall_known_extensions', "
+        "'allow_community_extensions', 'threads', 'memory_limit') ORDER BY name",
+        {},
+    )
+    assert dict(zip(*(column.to_pylist() for column in settings.itercolumns()), strict=True)) == {
+        "allow_community_extensions": "false",
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "enable_external_access": "false",
+        "lock_configuration": "true",
+        "memory_limit": "244.1 MiB",
+        "threads": "2",
+    }
+
+
+async def test_the_served_file_holds_the_marts_and_nothing_else(warehouse: Warehouse) -> None:
+    schemas = await warehouse.query("SELECT DISTINCT schema_name AS name FROM duckdb_tables()", {})
+
+    assert schemas.column("name").to_pylist() == ["marts"]
+
+
+async def test_a_runaway_query_is_stopped_at_the_time_out(impatient: Warehouse) -> None:
+    started = time.perf_counter()
+    with pytest.raises(QueryTimeout) as caught:
+        await impatient.query(RUNAWAY, {})
+
+    assert 0.9 < time.perf_counter() - started < 1.5
+    assert "1 s" in caught.value.detail
+    assert await is_healthy(impatient)
+
+
+async def test_queries_that_wait_for_a_runaway_one_time_out_as_well_and_later_ones_answer(impatient: Warehouse) -> None:
+    started = time.perf_counter()
+    outcomes = await asyncio.gather(*(impatient.query(RUNAWAY, {}) for _ in range(6)), return_exceptions=True)
+
+    assert all(isinstance(outcome, QueryTimeout) for outcome in outcomes)
+    assert time.perf_counter() - started < 2
+    assert await is_healthy(impatient)
+
+
+async def test_a_caller_that_goes_away_stops_its_query(warehouse: Warehouse) -> None:
+    running = [asyncio.create_task(warehouse.query(RUNAWAY, {})) for _ in range(LIMITS.connections)]
+    await asyncio.sleep(0.3)
+    started = time.perf_counter()
+    for task in running:
+        task.cancel()
+    done, _ = await asyncio.wait(running, timeout=5)
+
+    assert time.perf_counter() - started < 1
+    assert all(task.cancelled() for task in done)
+    assert len(done) == len(running)
+    assert await asyncio.wait_for(is_healthy(warehouse), 1)
+
+
+async def test_a_caller_that_goes_away_before_its_turn_starts_nothing(warehouse: Warehouse) -> None:
+    running = [asyncio.create_task(warehouse.query(RUNAWAY, {})) for _ in range(10)]
+    await asyncio.sleep(0.2)
+    for task in reversed(running):
+        task.cancel()
+    await asyncio.wait(running, timeout=5)
+
+    assert all(task.cancelled() for task in running)
+    assert await asyncio.wait_for(is_healthy(warehouse), 1)
+
+
+async def test_a_query_that_needs_too_much_memory_is_refused_and_the_next_answers(warehouse: Warehouse) -> None:
+    bomb = "SELECT list(n) FROM (SELECT n, n % 3 AS g FROM range(200000000) AS t(n)) GROUP BY g"
+    for _ in range(3):
+        with pytest.raises(InvalidQuery) as caught:
+            await warehouse.query(bomb, {})
+        assert caught.value.code == "query_too_large"
+        assert "256 MB" in caught.value.detail
+        assert await is_healthy(warehouse)
+
+
+async def test_other_requests_are_answered_while_every_connection_is_busy(impatient: Warehouse) -> None:
+    running = [asyncio.create_task(impatient.query(RUNAWAY, {})) for _ in range(8)]
+    await asyncio.sleep(0.1)
+
+    assert await asyncio.wait_for(asyncio.to_thread(lambda: True), 0.5)
+
+    await asyncio.wait(running)
+    assert all(isinstance(task.exception(), QueryTimeout) for task in running)
+
+
+async def test_a_value_beyond_its_field_is_the_callers_fault(warehouse: Warehouse) -> None:
+    with pytest.raises(InvalidQuery):
+        await warehouse.query("SELECT $number::tinyint", {"number": 1_000})
+
+
+async def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="missing"):
+        Warehouse(tmp_path / "nowhere.duckdb", limits=LIMITS)
