@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from filelock import FileLock
 
 from api.keys import ApiKeys, open_state
 from api.main import create_app
@@ -38,10 +39,30 @@ class Published:
         return Path(self.settings.warehouse_url.removeprefix("duckdb:///"))
 
 
+def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that one of the test processes makes and all of them use; nobody may change what is in it."""
+    folder = factory.getbasetemp().parent / name
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "made").exists():
+            folder.mkdir(exist_ok=True)
+            make(folder)
+            (folder / "made").touch()
+    return folder
+
+
 def publish(data: Path, home: Path, **settings: object) -> Published:
     """Run the pipeline over the data, with everything it writes under `home`."""
     worker = worker_settings(home, **settings)
     return Published(data=data, settings=worker, version=Pipeline(worker).run(data, SILENT))
+
+
+def published_once(data: Path, factory: pytest.TempPathFactory, name: str) -> Published:
+    """The data, published by one of the test processes for all of them."""
+    home = shared(factory, name, lambda folder: publish(data, folder / "home")) / "home"
+    worker = worker_settings(home)
+    version = Pipeline(worker).store.current()
+    assert version is not None
+    return Published(data=data, settings=worker, version=version)
 
 
 def worker_settings(home: Path, **settings: object) -> WorkerSettings:
@@ -65,15 +86,13 @@ def _no_settings_from_outside() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def synthetic_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of synthetic CSV files, a fifth of the real size."""
-    folder = tmp_path_factory.mktemp("synthetic-data")
-    generate(folder, scale=0.2, seed=7)
-    return folder
+    return shared(tmp_path_factory, "synthetic-data", lambda out: generate(out / "data", scale=0.2, seed=7)) / "data"
 
 
 @pytest.fixture(scope="session")
 def synthetic(synthetic_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Published:
     """The synthetic data, published."""
-    return publish(synthetic_data, tmp_path_factory.mktemp("synthetic"))
+    return published_once(synthetic_data, tmp_path_factory, "synthetic")
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +106,7 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def real(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Published:
     """The real data, published."""
-    return publish(real_data, tmp_path_factory.mktemp("real"))
+    return published_once(real_data, tmp_path_factory, "real")
 
 
 def service_settings(published: Published, **settings: object) -> Settings:

@@ -180,13 +180,12 @@ async def test_a_caller_that_goes_away_before_its_turn_starts_nothing(warehouse:
 
 
 async def test_a_query_that_needs_too_much_memory_is_refused_and_the_next_answers(warehouse: Warehouse) -> None:
-    bomb = "SELECT list(n) FROM (SELECT n, n % 3 AS g FROM range(200000000) AS t(n)) GROUP BY g"
-    for _ in range(3):
-        with pytest.raises(InvalidQuery) as caught:
-            await warehouse.query(bomb, {})
-        assert caught.value.code == "query_too_large"
-        assert "256 MB" in caught.value.detail
-        assert await is_healthy(warehouse)
+    bomb = "SELECT list(n) FROM (SELECT n, n % 3 AS g FROM range(60000000) AS t(n)) GROUP BY g"
+    with pytest.raises(InvalidQuery) as caught:
+        await warehouse.query(bomb, {})
+    assert caught.value.code == "query_too_large"
+    assert "256 MB" in caught.value.detail
+    assert await is_healthy(warehouse)
 
 
 async def test_other_requests_are_answered_while_every_connection_is_busy(impatient: Warehouse) -> None:
