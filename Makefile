@@ -28,6 +28,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: export INSIGHT_WAREHOUSE_URL = duckdb:///$(DEMO_HOME)/warehouse.duckdb
 demo: export INSIGHT_PUBLICATION_DIR = $(DEMO_HOME)/publications
+demo: export INSIGHT_STATE_URL = sqlite:///$(DEMO_HOME)/state.db
+demo: export INSIGHT_PORT := $(or $(INSIGHT_PORT),8000)
+demo: export INSIGHT_API_URL = http://127.0.0.1:$(INSIGHT_PORT)
 demo: setup ## Build everything from synthetic data (or DATA=dir) and serve it until ctrl-C
 	@test -n "$(DATA)" -o -f $(DEMO_DATA)/Tax_amount.csv || $(BIN)/insight generate --out $(DEMO_DATA)
 	@$(BIN)/insight pipeline run --data "$(or $(DATA),$(DEMO_DATA))" --if-changed
@@ -74,5 +77,5 @@ lock: setup ## Resolve the dependencies anew
 	@echo 'uv' | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes --upgrade \
 	  --no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements-uv.lock
 
-clean: ## Remove what was built; the demo's data too
-	@rm -rf .insight dbt/target dbt/logs
+clean: ## Remove the demos, the benchmark's data and dbt's output; your warehouse, publications and keys stay
+	@rm -rf .insight/demo* .insight/bench dbt/target dbt/logs

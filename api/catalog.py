@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeAlias, TypeVar
@@ -187,6 +187,30 @@ class Catalog:
             )
         return self._by_metrics[key]
 
+    def narrowed(
+        self, *, shows_metric: Callable[[str], bool], shows_dimension: Callable[[str], bool], needed: Collection[str]
+    ) -> Catalog:
+        """What is left for somebody who may see only some of it.
+
+        A metric that one of the `needed` dimensions does not join to is left out too: rows are filtered by them, and a
+        number that cannot be filtered must not be seen. A saved query stays if all that it asks for stays.
+        """
+        dimensions = {name: dimension for name, dimension in self.dimensions.items() if shows_dimension(name)}
+        metrics = {
+            name: replace(metric, grains={key: grains for key, grains in metric.grains.items() if key in dimensions})
+            for name, metric in self.metrics.items()
+            if shows_metric(name) and all(dimension in metric.grains for dimension in needed)
+        }
+        saved = {
+            name: saved
+            for name, saved in self.saved_queries.items()
+            if metrics.keys() >= set(saved.metrics)
+            and all(self.group_by(text).dimension.name in dimensions for text in saved.group_by)
+        }
+        known = {dimension.entity or dimension.name for dimension in dimensions.values()}
+        entities = {name: entity for name, entity in self.entities.items() if name in known}
+        return Catalog(metrics=metrics, dimensions=dimensions, entities=entities, saved_queries=saved)
+
 
 def _at_shared_grains(dimension: Dimension, joined: Iterable[Mapping[str, tuple[str, ...]]]) -> Dimension:
     grains = tuple(grain for grain in dimension.grains if all(grain in by_name[dimension.name] for by_name in joined))
@@ -201,14 +225,14 @@ def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
     return tuple(match for match, _, _ in found)
 
 
+_LISTS = {"metric": "/v1/metrics", "dimension": "/v1/dimensions", "saved query": "/v1/saved-queries"}
+
+
 def _found(known: Mapping[str, Named], name: str, noun: str) -> Named:
     if (found := known.get(name)) is not None:
         return found
     similar = nearest(name, known)
-    listing = (
-        f"insight {noun}s" if noun == "metric" else f"GET /v1/{noun.replace(' ', '-').replace('query', 'querie')}s"
-    )
-    hint = f"Did you mean {' or '.join(similar)}?" if similar else f"List them with {listing}."
+    hint = f"Did you mean {' or '.join(similar)}?" if similar else f"List them with GET {_LISTS[noun]}."
     raise UnknownName(
         f"There is no {noun} {name[:200]!r}", hint=hint, code=f"unknown_{noun.replace(' ', '_')}", nearest=similar
     )

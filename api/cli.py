@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from api.errors import InvalidQuery
+from api.errors import WrongSetting
 from api.settings import Settings, explain
 
 if TYPE_CHECKING:
@@ -42,22 +43,24 @@ def openapi(
 
     from api.main import create_app
 
-    text = yaml.safe_dump(create_app(Settings()).openapi(), sort_keys=False, allow_unicode=True, width=110)
+    text = yaml.safe_dump(create_app(_settings()).openapi(), sort_keys=False, allow_unicode=True, width=110)
     if not check:
         out.write_text(text, encoding="utf-8")
     elif not out.is_file() or out.read_text(encoding="utf-8") != text:
-        raise InvalidQuery(f"{out} differs from what is served", hint="Run: make openapi")
+        raise WrongSetting(f"{out} differs from what is served", hint="Run: make openapi")
 
 
 @keys.command("create")
 def create_key(
     name: Annotated[str, typer.Argument(help="Whom or what the key is for.")],
+    role: Annotated[str, typer.Option(help="A role of the policy; admin, analyst, viewer without a file.")] = "analyst",
+    claim: Annotated[list[str] | None, typer.Option(help="For row filters, as regions=California,Chicago.")] = None,
     days: Annotated[int | None, typer.Option(min=1, help="Days until it expires; never, if left out.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the key alone.")] = False,
 ) -> None:
     """Make a key and print it; it cannot be shown again."""
     lifetime = timedelta(days=days) if days else None
-    key = _keys().create(name, lifetime=lifetime)
+    key = _keys().create(name, role=role, claims=_claims(claim or ()), lifetime=lifetime)
     typer.echo(key if quiet else f"Key for {name}, shown this once:\n{key}")
 
 
@@ -66,14 +69,14 @@ def list_keys(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] 
     """List the keys that were made, without the keys themselves."""
     records = _keys().records()
     if as_json:
-        fields = ("key_id", "name", "created_at", "expires_at", "revoked_at")
+        fields = ("key_id", "name", "role", "claims", "created_at", "expires_at", "revoked_at")
         typer.echo(json.dumps([{name: getattr(record, name) for name in fields} for record in records], default=str))
         return
     for record in records:
         state = (
             "revoked" if record.revoked_at else f"until {record.expires_at:%Y-%m-%d}" if record.expires_at else "valid"
         )
-        typer.echo(f"{record.key_id}  {record.created_at:%Y-%m-%d %H:%M}  {state:<17} {record.name}")
+        typer.echo(f"{record.key_id}  {record.created_at:%Y-%m-%d %H:%M}  {state:<17} {record.role:<10} {record.name}")
 
 
 @keys.command("revoke")
@@ -81,6 +84,16 @@ def revoke_key(key_id: Annotated[str, typer.Argument(help="The id that `insight 
     """End a key at once."""
     _keys().revoke(key_id)
     typer.echo(f"Revoked {key_id}")
+
+
+def _claims(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    claims = {}
+    for text in texts:
+        name, separator, values = text.partition("=")
+        if not separator or not name:
+            raise typer.BadParameter(f"{text!r} is no claim; write it as regions=California,Chicago")
+        claims[name] = tuple(value.strip() for value in values.split(",") if value.strip())
+    return claims
 
 
 def _keys() -> ApiKeys:
@@ -93,4 +106,4 @@ def _settings(**given: Any) -> Settings:  # noqa: ANN401 - pydantic checks them
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        raise InvalidQuery(explain(error), hint="See docs/configuration.md.", code="invalid_setting") from error
+        raise WrongSetting(explain(error), hint="See docs/configuration.md.") from error

@@ -107,7 +107,7 @@ class Compiler:
         self._dialect = dialect
         # Random, so that no name or literal in the manifest can be taken for a placeholder of ours.
         self._mark = f"$p_{secrets.token_hex(6)}_"
-        self._plans: OrderedDict[_Shape, str] = OrderedDict()
+        self._plans = _RecentPlans()
         self._lock = threading.Lock()
 
     async def compile(self, query: CheckedQuery) -> CompiledQuery:
@@ -123,8 +123,6 @@ class Compiler:
         is_from_cache = plan is not None
         if plan is None:
             plan = await asyncio.to_thread(self._plan, shape)
-        else:
-            self._plans.move_to_end(shape)
         return CompiledQuery(
             question=query,
             sql=plan,
@@ -172,9 +170,7 @@ class Compiler:
                 return plan
             sql = self._page(self._metricflow(shape), shape)
             self._guard.check(sql)
-            self._plans[shape] = sql
-            if len(self._plans) > _CACHED_SHAPES:
-                self._plans.popitem(last=False)
+            self._plans.keep(shape, sql)
             return sql
 
     def _metricflow(self, shape: _Shape) -> str:
@@ -204,6 +200,26 @@ class Compiler:
         if self._dialect is Dialect.SNOWFLAKE:  # its driver binds pyformat
             return re.sub(re.escape(self._mark) + r"(\w+)", r"%(\1)s", text.replace("%", "%%"))
         return text.replace(self._mark, "$")
+
+
+class _RecentPlans:
+    """The plans used last, by shape. Its lock is held for an instant, unlike the compiler's."""
+
+    def __init__(self) -> None:
+        self._plans: OrderedDict[_Shape, str] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, shape: _Shape) -> str | None:
+        with self._lock:
+            if shape in self._plans:
+                self._plans.move_to_end(shape)
+            return self._plans.get(shape)
+
+    def keep(self, shape: _Shape, plan: str) -> None:
+        with self._lock:
+            self._plans[shape] = plan
+            if len(self._plans) > _CACHED_SHAPES:
+                self._plans.popitem(last=False)
 
 
 class _CompileOnly:

@@ -11,6 +11,7 @@
     │   ├── UnsupportedMediaType  415  the body is no JSON by its Content-Type
     │   └── InvalidQuery          422  readable, but wrong or unanswerable
     └── ServiceError              we must mend it
+        ├── WrongSetting          500  a setting stops the start
         ├── InternalFault         500  a defect; the log has it under the request id
         ├── Unavailable           503  nothing is published, or the warehouse is away
         └── QueryTimeout          504  the warehouse took longer than allowed
@@ -117,6 +118,12 @@ class ServiceError(SemanticLayerError):
     ) -> None:
         super().__init__(detail, hint=hint, code=code)
         self.retry_after = retry_after
+
+
+class WrongSetting(ServiceError):
+    """A setting is wrong, or what it names cannot be had; the service does not start."""
+
+    status, title, code = 500, "A setting is wrong", "wrong_setting"
 
 
 class InternalFault(ServiceError):

@@ -16,6 +16,7 @@ from typing import TypeAlias, assert_never
 
 from api.catalog import ValueType
 from api.errors import InvalidQuery
+from api.periods import day
 
 Value: TypeAlias = str | bool | int | float | Decimal | date | datetime
 
@@ -285,7 +286,7 @@ def _converted(value: Value, type_: ValueType) -> Value:
         case ((ValueType.DECIMAL | ValueType.FLOAT), (int() | float() | Decimal())):
             return _number(value)
         case ValueType.DATE, str():
-            return date.fromisoformat(value)
+            return day(value)
         case ValueType.TIMESTAMP, str():
             at = datetime.fromisoformat(value)
             return (at.astimezone(UTC) if at.tzinfo else at).replace(tzinfo=None)

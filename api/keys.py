@@ -10,14 +10,15 @@ import asyncio
 import hashlib
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from api.errors import Unauthenticated, Unavailable, UnknownName
-from api.policy import Principal
+from api.errors import Unauthenticated, Unavailable, UnknownName, WrongSetting
+from api.policy import Claims, Principal
 
 _metadata = sa.MetaData()
 _api_keys = sa.Table(
@@ -26,9 +27,17 @@ _api_keys = sa.Table(
     sa.Column("key_id", sa.String(16), primary_key=True),
     sa.Column("name", sa.String(200), nullable=False),
     sa.Column("key_hash", sa.String(64), nullable=False, unique=True),
+    sa.Column("role", sa.String(200), nullable=False),
+    sa.Column("claims", sa.JSON, nullable=False),
     sa.Column("created_at", sa.DateTime, nullable=False),
     sa.Column("expires_at", sa.DateTime),
     sa.Column("revoked_at", sa.DateTime),
+)
+_secrets = sa.Table(
+    "secrets",
+    _metadata,
+    sa.Column("purpose", sa.String(32), primary_key=True),
+    sa.Column("secret", sa.LargeBinary(32), nullable=False),
 )
 
 _RETRY = timedelta(seconds=2)
@@ -44,6 +53,8 @@ class KeyRecord:
 
     key_id: str
     name: str
+    role: str
+    claims: Mapping[str, list[str]]
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -57,7 +68,7 @@ class ApiKeys:
         self._remembered: dict[str, tuple[Principal, float]] = {}
         _metadata.create_all(state)
 
-    def create(self, name: str, *, lifetime: timedelta | None = None) -> str:
+    def create(self, name: str, *, role: str, claims: Claims | None = None, lifetime: timedelta | None = None) -> str:
         """A new key, shown this once."""
         key_id, now = secrets.token_hex(4), _now()
         key = f"mi_{key_id}_{secrets.token_urlsafe(32)}"
@@ -67,6 +78,8 @@ class ApiKeys:
                     key_id=key_id,
                     name=name,
                     key_hash=_hash(key),
+                    role=role,
+                    claims={claim: list(values) for claim, values in (claims or {}).items()},
                     created_at=now,
                     expires_at=now + lifetime if lifetime else None,
                 )
@@ -115,7 +128,7 @@ class ApiKeys:
         return principal
 
     def _look_up(self, key_hash: str) -> Principal:
-        columns = (_api_keys.c.key_id, _api_keys.c.name, _api_keys.c.expires_at, _api_keys.c.revoked_at)
+        columns = [column for column in _api_keys.c if column.name != "key_hash"]
         try:
             with self._state.connect() as connection:
                 row = connection.execute(sa.select(*columns).where(_api_keys.c.key_hash == key_hash)).one_or_none()
@@ -125,7 +138,21 @@ class ApiKeys:
             ) from error
         if row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= _now()):
             raise Unauthenticated("The key is not valid", hint=_HINT, code="invalid_key")
-        return Principal(principal_id=row.key_id, name=row.name)
+        claims = {claim: tuple(values) for claim, values in row.claims.items()}
+        return Principal(principal_id=row.key_id, name=row.name, role=row.role, claims=claims)
+
+
+def hash_secret(state: sa.Engine) -> bytes:
+    """The secret with which masked values are hashed: made once, the same for every replica on this state."""
+    _metadata.create_all(state)
+    kept = sa.select(_secrets.c.secret).where(_secrets.c.purpose == "mask")
+    try:
+        with state.begin() as connection:
+            connection.execute(_secrets.insert().values(purpose="mask", secret=secrets.token_bytes(32)))
+    except sa.exc.IntegrityError:
+        pass  # it was made before
+    with state.connect() as connection:
+        return bytes(connection.execute(kept).scalar_one())
 
 
 def missing_key() -> Unauthenticated:
@@ -135,7 +162,12 @@ def missing_key() -> Unauthenticated:
 
 def open_state(url: str) -> sa.Engine:
     """An engine on the state database; the folder of an SQLite file is made."""
-    parsed = sa.make_url(url)
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError as error:  # the URL may hold a password: it is not repeated
+        raise WrongSetting(
+            "INSIGHT_STATE_URL cannot be read as a URL", hint="Set it as sqlite:///PATH or postgresql://…"
+        ) from error
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     return sa.create_engine(parsed)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from api.catalog import METRIC_TIME, Catalog, Metric
 from api.compiler import CompiledQuery, Compiler, Dialect
 from api.errors import SemanticLayerError, Unavailable
 from api.manifest import read_catalog
+from api.policy import REHEARSING, Grant, Role
 from api.publication import PublicationInfo, read_info
-from api.query import MetricQuery, PageLimits, check
+from api.query import MetricQuery, PageLimits, check, with_rows
 from api.warehouse import EngineLimits, Warehouse
 
+_REMEMBERED_ROLES = 100
 _ONE_ROW = PageLimits(default_rows=1, max_rows=1)
 
 
@@ -26,15 +28,33 @@ class OpenPublication:
     catalog: Catalog
     compiler: Compiler
     warehouse: Warehouse
+    _visible: dict[Role, Catalog] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def version(self) -> str:
         """Which publication it is."""
         return self.info.version
 
-    async def compile(self, query: MetricQuery, limits: PageLimits) -> CompiledQuery:
-        """SQL and parameters of the question, checked against this catalog and its as-of date."""
-        return await self.compiler.compile(check(query, self.catalog, as_of=self.info.as_of, limits=limits))
+    def visible_to(self, grant: Grant) -> Catalog:
+        """The catalog as it is for the grant's role; made once for each role of a policy."""
+        if grant.role not in self._visible:
+            if len(self._visible) >= _REMEMBERED_ROLES:
+                self._visible.clear()
+            role = grant.role
+            needed = {self.catalog.group_by(row.field).dimension.name for row in role.rows}
+            self._visible[role] = self.catalog.narrowed(
+                shows_metric=role.shows_metric, shows_dimension=role.shows_dimension, needed=needed
+            )
+        return self._visible[grant.role]
+
+    async def compile(self, query: MetricQuery, grant: Grant, limits: PageLimits) -> CompiledQuery:
+        """SQL and parameters of the question over the rows that count for the grant."""
+        limits = limits.at_most(grant.role.max_rows)
+        checked = check(query, self.visible_to(grant), as_of=self.info.as_of, limits=limits)
+        grant.refuse_hashed(checked)
+        if grant.rows is not None:
+            checked = with_rows(checked, grant.rows, self.catalog)
+        return await self.compiler.compile(checked)
 
     async def rehearse(self) -> None:
         """Ask for every metric and saved query once; whoever publishes calls this before anybody else can ask.
@@ -51,7 +71,7 @@ class OpenPublication:
         }
         for name, question in questions.items():
             try:
-                compiled = await self.compile(question, _ONE_ROW)
+                compiled = await self.compile(question, REHEARSING, _ONE_ROW)
                 await self.warehouse.query(compiled.sql, compiled.parameters)
             except SemanticLayerError as error:
                 error.detail = f"{name} does not answer: {error.detail}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
@@ -10,6 +11,7 @@ from typing import TypeAlias, assert_never
 from api.errors import InvalidQuery
 
 MAX_UNITS = 1_000
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 class Unit(StrEnum):
@@ -54,6 +56,13 @@ class Preset(StrEnum):
 
 
 TimeRange: TypeAlias = DateRange | LastUnits | Preset
+
+
+def day(text: str) -> date:
+    """The day written as `2019-01-31`; ValueError for anything else, the other spellings of ISO 8601 among it."""
+    if not _DAY.fullmatch(text):
+        raise ValueError(text)
+    return date.fromisoformat(text)
 
 
 def days(time_range: TimeRange, as_of: date) -> DateRange:

@@ -167,7 +167,9 @@ class ServedPublication(Generic[P]):
         self._folder = folder
         self._opener = opener
         self._current: _Leased[P] | None = None
+        self._open_versions: dict[str, _Leased[P]] = {}
         self._refused: str | None = None
+        self._refusal: SemanticLayerError | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -175,25 +177,30 @@ class ServedPublication(Generic[P]):
         return self._current is not None
 
     @contextmanager
-    def lease(self) -> Iterator[P]:
-        """The current publication, kept open for the length of the block.
+    def lease(self, version: str | None = None) -> Iterator[P]:
+        """The current publication, or a version that is still open, kept open for the length of the block.
 
         Raises
         ------
         Unavailable
-            Nothing has been published yet.
+            Nothing has been published yet, or the version was closed meanwhile.
         """
-        leased = self._current
+        leased = self._open_versions.get(version) if version else self._current
+        if leased is None and version is None and self._refusal is not None:
+            # There is one, but it cannot be opened.
+            raise Unavailable(self._refusal.detail, hint=self._refusal.hint, retry_after=_RETRY)
         if leased is None:
             raise Unavailable(
-                "Nothing is published yet", hint="Run: insight pipeline run --data DIR", retry_after=_RETRY
+                f"Publication {version} was replaced" if version else "Nothing is published yet",
+                hint="Ask again." if version else "Run: insight pipeline run --data DIR",
+                retry_after=_RETRY,
             )
         leased.count += 1
         try:
             yield leased.opened
         finally:
             leased.count -= 1
-            leased.close_if_idle()
+            self._close_if_idle(leased)
 
     async def refresh(self) -> None:
         """Serve what the pointer names. One that cannot be opened is logged once and never replaces a good one."""
@@ -206,10 +213,10 @@ class ServedPublication(Generic[P]):
         try:
             opened = await asyncio.to_thread(self._open, version)
         except SemanticLayerError as error:
-            self._refused = version
+            self._refused, self._refusal = version, error
             _log.error("publication_refused", version=version, serving=serving, detail=error.detail, hint=error.hint)
             return
-        self._refused = None
+        self._refused = self._refusal = None
         self._replace(_Leased(opened))
         _settle_memory()
         _log.info("publication_served", version=version, replaced=serving)
@@ -238,9 +245,16 @@ class ServedPublication(Generic[P]):
 
     def _replace(self, leased: _Leased[P] | None) -> None:
         previous, self._current = self._current, leased
+        if leased is not None:
+            self._open_versions[leased.opened.version] = leased
         if previous is not None:
-            previous.is_replaced = True
-            previous.close_if_idle()
+            self._close_if_idle(previous)
+
+    def _close_if_idle(self, leased: _Leased[P]) -> None:
+        if leased is not self._current and leased.count == 0:
+            leased.opened.close()
+            if self._open_versions.get(leased.opened.version) is leased:
+                del self._open_versions[leased.opened.version]
 
 
 def _settle_memory() -> None:
@@ -251,11 +265,8 @@ def _settle_memory() -> None:
 
 
 class _Leased(Generic[P]):
+    """An open publication, and how many leases of it are out."""
+
     def __init__(self, opened: P) -> None:
         self.opened = opened
         self.count = 0
-        self.is_replaced = False
-
-    def close_if_idle(self) -> None:
-        if self.is_replaced and self.count == 0:
-            self.opened.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from api.catalog import METRIC_TIME, Catalog, Dimension, DimensionKind, GroupBy, Metric, ValueType, nearest
@@ -65,6 +65,10 @@ class PageLimits:
     default_rows: int
     max_rows: int
 
+    def at_most(self, rows: int | None) -> PageLimits:
+        """These limits, or tighter ones."""
+        return self if rows is None else PageLimits(default_rows=self.default_rows, max_rows=min(self.max_rows, rows))
+
 
 def check(query: MetricQuery, catalog: Catalog, *, as_of: date, limits: PageLimits) -> CheckedQuery:
     """The question with every name found, every value typed and every combination known to join.
@@ -100,6 +104,41 @@ def check(query: MetricQuery, catalog: Catalog, *, as_of: date, limits: PageLimi
         limit=_checked_limit(query, limits),
         offset=query.offset,
     )
+
+
+def with_rows(checked: CheckedQuery, rows: Filter, catalog: Catalog) -> CheckedQuery:
+    """The question over the rows that count for its caller alone.
+
+    Parameters
+    ----------
+    rows
+        The caller's row filter; the server's own, so its fields need not be visible to the caller.
+    catalog
+        The whole catalog.
+
+    Raises
+    ------
+    InvalidQuery
+        There is no metric whose rows could be filtered, and the group-bys belong to something else than the filter.
+    """
+    metrics = tuple(metric.name for metric in checked.metrics)
+    asked = tuple(catalog.group_by(leaf.field) for leaf in comparisons(rows))
+    if not metrics and any(
+        field.dimension.entity != item.dimension.entity for field in asked for item in checked.group_by
+    ):
+        raise InvalidQuery(
+            "Your role sees some rows only, and without a metric these values have no rows",
+            hint="Name a metric beside the group-bys.",
+            code="metric_required",
+        )
+
+    def typed_row(leaf: Comparison) -> Comparison:
+        field = _joined(catalog, leaf.field, metrics)
+        return typed(leaf, field=field.column, type_=field.type)
+
+    where = _all_of(checked.where, rewrite(rows, typed_row))
+    fields = (*checked.fields, *(_joined(catalog, leaf.field, metrics) for leaf in comparisons(rows)))
+    return replace(checked, where=where, fields=fields)
 
 
 def _check_size(query: MetricQuery) -> None:

@@ -18,7 +18,7 @@ from granian.constants import Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
-from api.errors import Unavailable
+from api.errors import WrongSetting
 
 _log = structlog.get_logger(__name__)
 
@@ -30,7 +30,7 @@ def run(app: FastAPI, *, host: str, port: int) -> None:
 
     Raises
     ------
-    Unavailable
+    WrongSetting
         The port is taken.
     """
     _check_free(host, port)
@@ -62,7 +62,7 @@ def _check_free(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise Unavailable(
+            raise WrongSetting(
                 f"Port {port} on {host} cannot be used: {error.strerror}",
                 hint="Stop what listens there, or choose another port with --port.",
             ) from error

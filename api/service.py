@@ -1,31 +1,41 @@
 """`SemanticLayer`: the one door beneath every transport.
 
-Whoever asks, over REST, GraphQL or Flight SQL, asks here; so what is allowed, limited and recorded is decided once.
+Whoever asks, over whatever transport, asks here; so what is allowed, limited and recorded is decided once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from enum import Enum
 
 import pyarrow as pa
 import structlog
 
+from api.cache import CachedResult, Origin, ResultCache
 from api.catalog import Catalog, Metric, ValueType
 from api.compiler import Column, CompiledQuery
 from api.filters import AllOf, Comparison, Operator
 from api.opened import OpenPublication
 from api.periods import DateRange
-from api.policy import Principal
+from api.policy import Grant, PolicySource, Principal, hashed
 from api.publication import LineageGraph, PublicationFolder, PublicationInfo, ServedPublication
 from api.query import MetricQuery, PageLimits
 from api.warehouse import value_type
 
 _log = structlog.get_logger(__name__)
+
+
+class CacheUse(Enum):
+    """Whether an answer that is kept will do, or a new one has to take its place."""
+
+    READ = "read"
+    RENEW = "renew"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +52,8 @@ class Answer:
     """Rows with their meaning and their origin.
 
     `table` has one Arrow column for each of `columns`, in that order: money decimal, a time at a grain of a day or
-    more a date. `is_truncated` says that more rows follow after `offset + table.num_rows`.
+    more a date. `is_truncated` says that more rows follow after `offset + table.num_rows`. `tag` is the same for equal
+    answers, and for these alone.
     """
 
     query_id: str
@@ -55,6 +66,8 @@ class Answer:
     offset: int
     is_truncated: bool
     is_plan_cached: bool
+    result_origin: Origin
+    tag: str
     timings: Timings
 
 
@@ -72,11 +85,21 @@ class SemanticLayer:
     """List, describe, compile and query the metrics of the current publication."""
 
     def __init__(
-        self, *, folder: PublicationFolder, served: ServedPublication[OpenPublication], limits: PageLimits
+        self,
+        *,
+        folder: PublicationFolder,
+        served: ServedPublication[OpenPublication],
+        limits: PageLimits,
+        policies: PolicySource,
+        cache: ResultCache,
+        hash_secret: bytes,
     ) -> None:
         self._folder = folder
         self._served = served
         self._limits = limits
+        self._policies = policies
+        self._cache = cache
+        self._hash_secret = hash_secret
 
     @property
     def is_ready(self) -> bool:
@@ -84,10 +107,9 @@ class SemanticLayer:
         return self._served.is_ready
 
     def catalog(self, principal: Principal) -> Catalog:
-        """What the caller may ask."""
-        del principal  # nothing is hidden from an authenticated caller yet
+        """What the caller may ask; raises `Forbidden` where the policy does not know its role."""
         with self._served.lease() as publication:
-            return publication.catalog
+            return publication.visible_to(self._grant(principal))
 
     def publication(self) -> PublicationInfo:
         """The current publication."""
@@ -105,52 +127,64 @@ class SemanticLayer:
         ------
         UnknownName, InvalidQuery
             As `api.query.check` says.
+        Forbidden
+            The role does not see SQL, or filters by what it sees hashed.
         """
-        del principal
+        grant = self._grant(principal)
+        grant.require_sql()
         with self._served.lease() as publication:
-            return await publication.compile(query, self._limits)
+            return await publication.compile(query, grant, self._limits)
 
-    async def query(self, principal: Principal, query: MetricQuery) -> Answer:
+    async def query(self, principal: Principal, query: MetricQuery, *, use: CacheUse = CacheUse.READ) -> Answer:
         """The answer, from one publication as a whole.
 
         Raises
         ------
         UnknownName, InvalidQuery
             As `api.query.check` says, or the query is too large for the engine.
+        Forbidden
+            The policy does not know the role, or the question filters by what it sees hashed.
         QueryTimeout, Unavailable
             As `api.warehouse.Warehouse.query` says, or nothing is published.
         """
         started = time.perf_counter()
+        grant = self._grant(principal)
         with self._served.lease() as publication:
-            compiled = await publication.compile(query, self._limits)
+            compiled = await publication.compile(query, grant, self._limits)
             compiled_at = time.perf_counter()
-            rows = await publication.warehouse.query(compiled.sql, compiled.parameters)
+            tag = _tag(publication.version, compiled)
+            result = await self._result(tag, publication.version, compiled, use)
             ran_at = time.perf_counter()
-            columns, table = _conform(compiled.columns, rows.slice(0, compiled.question.limit))
-            answer = Answer(
-                query_id=uuid.uuid4().hex,
-                table=table,
-                columns=columns,
-                publication=publication.info.version,
-                as_of=publication.info.as_of,
-                time_range=compiled.question.time_range,
-                limit=compiled.question.limit,
-                offset=compiled.question.offset,
-                is_truncated=rows.num_rows > compiled.question.limit,
-                is_plan_cached=compiled.is_from_cache,
-                timings=Timings(
-                    compile_ms=_ms(started, compiled_at),
-                    run_ms=_ms(compiled_at, ran_at),
-                    total_ms=_ms(started, time.perf_counter()),
-                ),
-            )
+        question, rows = compiled.question, result.table
+        columns, table = _conform(compiled.columns, rows.slice(0, question.limit))
+        masked = {item.column for item in question.group_by if grant.role.hashes(item.dimension.name)}
+        columns, table = _with_hashes(columns, table, masked=masked, secret=self._hash_secret)
+        answer = Answer(
+            query_id=uuid.uuid4().hex,
+            table=table,
+            columns=columns,
+            publication=publication.version,
+            as_of=publication.info.as_of,
+            time_range=question.time_range,
+            limit=question.limit,
+            offset=question.offset,
+            is_truncated=rows.num_rows > question.limit,
+            is_plan_cached=compiled.is_from_cache,
+            result_origin=result.origin,
+            tag=_digest(tag, sorted(masked)) if masked else tag,
+            timings=Timings(
+                compile_ms=_ms(started, compiled_at),
+                run_ms=_ms(compiled_at, ran_at),
+                total_ms=_ms(started, time.perf_counter()),
+            ),
+        )
         _record(principal, query, answer)
         return answer
 
-    async def saved_query(self, principal: Principal, name: str) -> Answer:
+    async def saved_query(self, principal: Principal, name: str, *, use: CacheUse = CacheUse.READ) -> Answer:
         """The answer of a saved query; `UnknownName` if there is none of that name."""
         saved = self.catalog(principal).saved_query(name)
-        return await self.query(principal, MetricQuery(metrics=saved.metrics, group_by=saved.group_by))
+        return await self.query(principal, MetricQuery(metrics=saved.metrics, group_by=saved.group_by), use=use)
 
     async def dimension_values(
         self, principal: Principal, dimension: str, *, metrics: Sequence[str], search: str | None, limit: int
@@ -159,19 +193,64 @@ class SemanticLayer:
 
         `search` keeps the values that contain the text; it suits text dimensions alone.
         """
+        if self._grant(principal).role.hashes(dimension) and not search:
+            query = MetricQuery(metrics=tuple(metrics), group_by=(dimension,), limit=limit)
+            return _first_column(await self.query(principal, query))
         present = Comparison(field=dimension, operator=Operator.IS_NOT_NULL)
         found = Comparison(field=dimension, operator=Operator.CONTAINS, values=(search,)) if search else None
         where = AllOf((present, found)) if found else present
         query = MetricQuery(metrics=tuple(metrics), group_by=(dimension,), where=where, limit=limit)
-        answer = await self.query(principal, query)
-        return replace(answer, table=answer.table.select([0]), columns=answer.columns[:1])
+        return _first_column(await self.query(principal, query))
 
     async def lineage(self, principal: Principal, metric: str) -> MetricLineage:
-        """Where the metric comes from, down to the sources."""
-        del principal
+        """Where the metric comes from, down to the sources; raises `Forbidden` unless the role sees SQL."""
+        grant = self._grant(principal)
+        grant.require_sql()
         with self._served.lease() as publication:
+            publication.visible_to(grant).metric(metric)
             graph = await asyncio.to_thread(self._folder.lineage, publication.info.version)
             return _lineage(publication.catalog.metric(metric), publication.catalog, graph)
+
+    def _grant(self, principal: Principal) -> Grant:
+        return self._policies.current().grant(principal)
+
+    async def _result(self, key: str, version: str, compiled: CompiledQuery, use: CacheUse) -> CachedResult:
+        async def run() -> pa.Table:
+            # A run may outlive the caller that began it, so it holds a lease of its own.
+            with self._served.lease(version) as publication:
+                return await publication.warehouse.query(compiled.sql, compiled.parameters)
+
+        match use:
+            case CacheUse.READ:
+                return await self._cache.get_or_run(key, run)
+            case CacheUse.RENEW:
+                return await self._cache.refresh(key, run)
+
+
+def _tag(version: str, compiled: CompiledQuery) -> str:
+    """A name for the result: all that it depends on, the caller's row filter among the parameters."""
+    return _digest(version, compiled.sql, sorted(compiled.parameters.items()))
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _first_column(answer: Answer) -> Answer:
+    return replace(answer, table=answer.table.select([0]), columns=answer.columns[:1])
+
+
+def _with_hashes(
+    columns: tuple[Column, ...], table: pa.Table, *, masked: Collection[str], secret: bytes
+) -> tuple[tuple[Column, ...], pa.Table]:
+    """The columns that the role sees hashed, as texts that tell values apart and nothing else."""
+    for position, column in enumerate(columns):
+        if column.name in masked:
+            texts = pa.array([hashed(value, secret) for value in table.column(position).to_pylist()], pa.string())
+            table = table.set_column(position, column.name, texts)
+            shown = replace(column, type=ValueType.STRING)
+            columns = (*columns[:position], shown, *columns[position + 1 :])
+    return columns, table
 
 
 def _conform(columns: tuple[Column, ...], rows: pa.Table) -> tuple[tuple[Column, ...], pa.Table]:

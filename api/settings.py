@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     host: str = Field(
         "127.0.0.1", description="Address to listen on. Loopback, so that nothing is exposed by accident."
     )
-    port: int = Field(8000, ge=0, le=65535, description="Port of REST and GraphQL; 0 takes a free one.")
+    port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
     publication_dir: Path = Field(
         Path(".insight/publications"),
         description="Folder of the publications and of the pointer to the current one; beside the embedded warehouse.",
@@ -42,6 +42,16 @@ class Settings(BaseSettings):
     )
     auth: AuthMode = Field(
         AuthMode.REQUIRED, description="`off` lets everybody in, and is refused unless bound to loopback."
+    )
+    policy_file: Path | None = Field(
+        None, description="Roles, row filters, masks; without one, the built-in roles admin, analyst and viewer."
+    )
+    redis_url: SecretStr | None = Field(
+        None, description="Redis for results that replicas share; without one, each process keeps its own."
+    )
+    cache_memory_mb: int = Field(64, ge=1, description="MB of results kept in the process: some thousand answers.")
+    cache_keep_s: Annotated[float, Field(gt=0)] = Field(
+        3600.0, description="Seconds that Redis keeps a result; never stale, as its key names the publication."
     )
     publication_poll_s: Seconds = Field(
         0.5, description="Seconds between looks at the pointer: a new publication must answer within 2 s."

@@ -8,7 +8,7 @@ import sys
 import structlog
 
 
-def configure_logging(level: str = "INFO") -> None:
+def configure_logging() -> None:
     """Send the service's log to stderr, and quiet the libraries that narrate."""
     is_terminal = sys.stderr.isatty()
     # A plain traceback: the rich one shows local variables, a caller's key among them.
@@ -22,7 +22,7 @@ def configure_logging(level: str = "INFO") -> None:
             *([] if is_terminal else [structlog.processors.format_exc_info]),
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

@@ -12,6 +12,7 @@ import sys
 from enum import StrEnum
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -110,8 +111,18 @@ def welcome(
     """Wait until the service is ready, then say how to ask it."""
     with _client() as client:
         client.wait_until_ready(wait)
-    url = _url()
-    typer.echo(_WELCOME.format(url=url, key=os.environ.get("INSIGHT_API_KEY", "")))
+    exports = "\n".join(f"  export {name}={quote(os.environ[name])}" for name in _PLACES if name in os.environ)
+    typer.echo(_WELCOME.format(url=_url(), key=os.environ.get("INSIGHT_API_KEY", ""), exports=exports))
+
+
+# What tells the everyday commands which service and which data are meant.
+_PLACES = (
+    "INSIGHT_API_URL",
+    "INSIGHT_API_KEY",
+    "INSIGHT_WAREHOUSE_URL",
+    "INSIGHT_PUBLICATION_DIR",
+    "INSIGHT_STATE_URL",
+)
 
 
 _WELCOME = """
@@ -129,10 +140,12 @@ Ask for revenue by month:
     -H "Content-Type: application/json" \\
     -d '{{"metrics": ["total_revenue", "average_order_value"], "group_by": ["metric_time__month"]}}'
 
-or on the command line:
+or on the command line, in this folder: the commands live in .venv/bin, and the exports point all of them at this
+service and its data.
 
-  export INSIGHT_API_KEY={key}
-  .venv/bin/insight query -m total_revenue -g metric_time__month -f chart
+  source .venv/bin/activate
+{exports}
+  insight query -m total_revenue -g metric_time__month -f chart
 
 ctrl-C stops it.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -19,7 +20,7 @@ def render_table(rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str]) -
     """The rows under their headings, as wide as the terminal; numbers stand to the right, nulls as `-`."""
     table = Table(box=SIMPLE_HEAD)
     for name in columns:
-        is_number = any(isinstance(row[name], int | float) for row in rows)
+        is_number = any(isinstance(row[name], int | Decimal) for row in rows)
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row[name]) for name in columns))
@@ -60,8 +61,8 @@ def _cell(value: Any) -> str:  # noqa: ANN401 - whatever JSON holds
             return "-"
         case bool():
             return "yes" if value else "no"
-        case float():
-            return f"{value:,.4f}".rstrip("0").rstrip(".")
+        case Decimal():
+            return f"{value:,f}"
         case int():
             return f"{value:,}"
         case _:

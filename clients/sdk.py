@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from types import TracebackType
 from typing import Any, Self
 
@@ -35,17 +37,11 @@ class ApiError(Exception):
 
 
 class Client:
-    """Speaks to one service with one key. Blocks; close it, or use it in a `with` block.
+    """Speaks to one service with one key. Blocks; close it, or use it in a `with` block."""
 
-    Parameters
-    ----------
-    transport
-        How requests travel; the network if left out, an ASGI application in-process otherwise.
-    """
-
-    def __init__(self, url: str, *, key: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, url: str, *, key: str | None = None) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_S, transport=transport)
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_S)
 
     def __enter__(self) -> Self:
         return self
@@ -90,8 +86,9 @@ class Client:
                 return found
 
     def query(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer (`data`, `columns`, `meta`) to a request as the contract has it. Decimals come as floats."""
-        answer: dict[str, Any] = self._send("POST", "/v1/query", json=request).json()
+        """The answer (`data`, `columns`, `meta`) to a request of the contract; fractions are exact `Decimal`s."""
+        content = self._send("POST", "/v1/query", json=request).content
+        answer: dict[str, Any] = json.loads(content, parse_float=Decimal)
         return answer
 
     def query_bytes(self, request: Mapping[str, Any], *, media_type: str) -> bytes:

@@ -1,1 +1,1 @@
-"""Customer segments: features, training, scoring."""
+"""Planned: customer segments (features, training, scoring). Nothing is here yet."""

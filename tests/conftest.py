@@ -41,7 +41,9 @@ class Published:
 
 def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """A folder that one of the test processes makes and all of them use; nobody may change what is in it."""
-    folder = factory.getbasetemp().parent / name
+    # Without workers the folder above belongs to all sessions, and would outlive a change of the project.
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    folder = (factory.getbasetemp().parent if is_worker else factory.getbasetemp()) / name
     with FileLock(f"{folder}.lock"):
         if not (folder / "made").exists():
             folder.mkdir(exist_ok=True)
@@ -128,7 +130,7 @@ async def service(synthetic: Published) -> AsyncIterator[FastAPI]:
 def key(synthetic: Published) -> str:
     """A key of the service over the synthetic publication."""
     state = open_state(service_settings(synthetic).state_url)
-    made = ApiKeys(state).create("tests")
+    made = ApiKeys(state).create("tests", role="admin")
     state.dispose()
     return made
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from workers.csv_files import write_csv
+from workers.errors import SettingError
 from workers.shop import (
     ADJECTIVES,
     BEHAVIOURS,
@@ -137,7 +138,7 @@ def generate(
 
     Raises
     ------
-    ValueError
+    SettingError
         When `scale` is not a positive number, `seed` is negative, or `out` is, or lies in, a file.
 
     """
@@ -164,19 +165,19 @@ def generate(
 
 def _check_arguments(*, scale: float, seed: int) -> None:
     if not (math.isfinite(scale) and scale > 0):
-        msg = f"scale must be a number above 0, not {scale}; take 1 for the real data's size, 0.1 for a tenth"
-        raise ValueError(msg)
+        message = f"The scale must be a number above 0, not {scale:g}"
+        raise SettingError(message, hint="Take 1 for the real data's size, 0.1 for a tenth")
     if seed < 0:
-        msg = f"seed must be 0 or more, not {seed}; take any whole number from 0 on"
-        raise ValueError(msg)
+        message = f"The seed must be 0 or more, not {seed}"
+        raise SettingError(message, hint="Take any whole number from 0 on")
 
 
 def _make_directory(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        msg = f"{out} is, or lies in, a file; name a folder for the CSV files, or remove that file first"
-        raise ValueError(msg) from error
+        message = f"{out} is, or lies in, a file"
+        raise SettingError(message, hint="Name a folder for the CSV files, or remove that file first") from error
 
 
 def _ignore(_percent: int) -> None: ...

@@ -11,20 +11,19 @@ from datetime import timedelta
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from sqlalchemy import make_url
 
 from api.errors import SemanticLayerError
 from api.opened import open_publication
 from api.warehouse import EngineLimits
-from workers.errors import PipelineBusyError, PublicationError, SettingError, SourceError
+from workers.errors import PipelineBusyError, PublicationError, SourceError
 from workers.ingest import FileReport, LoadProgress, LoadReport, LoadStatus, ingest
 from workers.publish import PublicationStore
 from workers.settings import WorkerSettings
-from workers.sinks import open_warehouse
+from workers.sinks import open_warehouse, read_warehouse_url
 from workers.transform import BuildProgress, BuildResult, build_marts
 
-# The rehearsal asks for one row of each metric; what needs more than this would not serve either.
-_REHEARSAL = EngineLimits(memory_mb=512, threads=2, connections=1, query_timeout=timedelta(seconds=60))
+# The service's default limits: a metric that needs more for one row would not answer there either.
+_REHEARSAL = EngineLimits(memory_mb=512, threads=2, connections=1, query_timeout=timedelta(seconds=30))
 
 _DEFINITIONS = (".sql", ".yml", ".csv", ".md")
 _BUILT = "target"  # dbt's own output, if somebody runs it by hand
@@ -101,9 +100,9 @@ class Pipeline:
         """A hash of what the marts are made of: the loaded files, the definitions, the as-of date."""
         with open_warehouse(self._settings.warehouse_url) as warehouse:
             parts = [str(self._settings.as_of), *sorted(warehouse.loaded_hashes())]
-        definitions = (self._settings.dbt_project_dir, self._settings.dbt_project_dir.parent / "semantic_models")
-        files = [path for folder in definitions for path in folder.rglob("*") if path.suffix in _DEFINITIONS]
-        parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files) if _BUILT not in path.parts]
+        project = self._settings.dbt_project_dir
+        files = [path for folder in (project, project.parent / "semantic_models") for path in _definitions(folder)]
+        parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def _build_and_publish(self, watcher: Watcher) -> str:
@@ -134,12 +133,16 @@ def warehouse_file(url: str) -> Path:
     Raises
     ------
     SettingError
-        The URL names no DuckDB file.
+        As `workers.sinks.read_warehouse_url` says.
     """
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "duckdb" or not parsed.database:
-        raise SettingError("The pipeline builds in a DuckDB file", hint="Set INSIGHT_WAREHOUSE_URL to duckdb:///PATH")
-    return Path(parsed.database)
+    return Path(str(read_warehouse_url(url).database))
+
+
+def _definitions(folder: Path) -> list[Path]:
+    """The files below the folder that say what to build, in a fixed order."""
+    # Relative, as the folder itself may lie below a `target`.
+    found = (path for path in folder.rglob("*") if _BUILT not in path.relative_to(folder).parts)
+    return sorted(path for path in found if path.suffix in _DEFINITIONS and path.is_file())
 
 
 def _refuse_failures(report: LoadReport) -> None:
@@ -163,4 +166,13 @@ def _rehearse(candidate: Path) -> None:
         finally:
             opened.close()
     except SemanticLayerError as error:
-        raise PublicationError(f"The new version was refused: {error.detail}", hint=error.hint) from error
+        raise PublicationError(
+            f"The new version was refused: {error.detail}{_reason(error)}",
+            hint="Mend the definition in semantic_models/ or the mart, then: insight pipeline publish",
+        ) from error
+
+
+def _reason(error: SemanticLayerError) -> str:
+    """What the service keeps from its callers, but whoever publishes needs: the cause, such as DuckDB's own words."""
+    lines = str(error.__cause__ or "").strip().splitlines()
+    return f" ({lines[0]})" if lines else ""

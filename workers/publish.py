@@ -2,7 +2,8 @@
 
 The layout on disk is the contract with `api.publication`, which reads it. Everything is written into a hidden folder
 first; one rename makes the version exist, one replacement of the pointer file makes it current. A kill at any point
-leaves the previous version serving and at most a hidden folder behind, which the next publication removes.
+leaves the previous version serving and at most a hidden folder behind, which the next publication removes. Each step
+is on the disk before the next begins, so a power cut does no more than a kill.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any
 
 import duckdb
 
+from api.errors import Unavailable
+from api.publication import PublicationFolder, read_info
 from workers.errors import PublicationError
 from workers.transform import BuildResult
 
@@ -43,6 +46,7 @@ class PublicationStore:
 
     def __init__(self, root: Path, *, keep: int) -> None:
         self._root = root
+        self._folder = PublicationFolder(root)
         self._keep = keep
 
     @property
@@ -52,19 +56,18 @@ class PublicationStore:
 
     def current(self) -> str | None:
         """The version that readers see, or None before the first publication."""
-        try:
-            return (self._root / _POINTER).read_text(encoding="utf-8").strip() or None
-        except FileNotFoundError:
-            return None
+        return self._folder.current_version()
 
     def versions(self) -> tuple[str, ...]:
-        """Every complete version, newest first."""
-        return tuple(sorted((path.parent.name for path in self._root.glob("[!.]*/publication.json")), reverse=True))
+        """Every readable version, newest first."""
+        return tuple(dict.fromkeys(info.version for info in self._folder.versions()))  # a copied folder counts once
 
-    def fingerprint(self, version: str) -> str:
-        """The hash of what the version was made of."""
-        record = json.loads((self._root / version / "publication.json").read_text(encoding="utf-8"))
-        return str(record["fingerprint"])
+    def fingerprint(self, version: str) -> str | None:
+        """The hash of what the version was made of, or None where it is gone or its record damaged."""
+        try:
+            return read_info(self._folder.path(version)).fingerprint
+        except Unavailable:
+            return None
 
     def publish(
         self, warehouse: Path, built: BuildResult, *, fingerprint: str, rehearse: Callable[[Path], None]
@@ -94,10 +97,13 @@ class PublicationStore:
         try:
             _write(hidden, warehouse, built, version=version, fingerprint=fingerprint)
             rehearse(hidden)
+            for written in (*hidden.iterdir(), hidden):
+                _sync(written)
             hidden.rename(self._root / version)
         except BaseException:
             shutil.rmtree(hidden, ignore_errors=True)
             raise
+        _sync(self._root)
         self._point(version)
         self._retire()
         return version
@@ -119,28 +125,38 @@ class PublicationStore:
                     "There is no older publication to go back to", hint="See: insight pipeline status"
                 )
             version = older[0]
-        if version not in versions:
+        if version not in versions or self.fingerprint(version) is None:
             raise PublicationError(f"There is no publication {version}", hint="See: insight pipeline status")
         self._point(version)
         return version
 
     def _point(self, version: str) -> None:
         fresh = self._root / f"{_POINTER}.{secrets.token_hex(4)}"
-        with fresh.open("w", encoding="utf-8") as file:
-            file.write(version + "\n")
-            file.flush()
-            os.fsync(file.fileno())  # the pointer must not outlive a power cut that its data did not
+        fresh.write_text(version + "\n", encoding="utf-8")
+        _sync(fresh)
         fresh.replace(self._root / _POINTER)
+        _sync(self._root)
 
     def _retire(self) -> None:
         """Drop the oldest beyond those to keep. A reader that has one open keeps it: the file lives until it closes."""
         current = self.current()
-        for version in [candidate for candidate in self.versions() if candidate != current][self._keep - 1 :]:
+        # By name, not by record: a damaged version has its turn, too.
+        names = sorted((path.parent.name for path in self._root.glob("[!.]*/publication.json")), reverse=True)
+        for version in [name for name in names if name != current][self._keep - 1 :]:
             shutil.rmtree(self._root / version, ignore_errors=True)
 
     def _sweep(self) -> None:
         for leftover in [*self._root.glob(f"{_HIDDEN}*"), *self._root.glob(f"{_POINTER}.*")]:
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+
+def _sync(path: Path) -> None:
+    """Return when the file, or the folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write(folder: Path, warehouse: Path, built: BuildResult, *, version: str, fingerprint: str) -> None:

@@ -1,7 +1,8 @@
 """Where raw rows land: the tables of the `raw` schema, and the one door through which workers write them.
 
-This is the only module of the workers that knows warehouses. Today that is DuckDB. Another dialect needs its
-own `_append` (on Snowflake a staged file and COPY) and `_is_lock`; tables, transactions and callers stay.
+It is the only one that writes raw tables, and that knows which warehouse they are in. Today that is DuckDB. Another
+dialect needs its own `_append` (on Snowflake a staged file and COPY) and `_is_lock`; tables, transactions and callers
+stay.
 
 DuckDB lets one process write *or* many read. So no connection outlives its operation: the file is free again
 between two loads, and an operation that finds it taken waits, with growing pauses, up to a time-box.
@@ -18,6 +19,7 @@ from typing import Any, Final, Self
 
 import pyarrow as pa
 from sqlalchemy import (
+    URL,
     BigInteger,
     Column,
     Connection,
@@ -293,24 +295,37 @@ def open_warehouse(url: str, *, lock_timeout: timedelta = LOCK_TIMEOUT) -> Wareh
     Raises
     ------
     SettingError
+        As `read_warehouse_url` says.
+
+    """
+    parsed = read_warehouse_url(url)
+    Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
+    return Warehouse(create_engine(parsed, poolclass=NullPool), lock_timeout=lock_timeout)
+
+
+def read_warehouse_url(url: str) -> URL:
+    """Return the URL in its parts; its `database` is the path of a DuckDB file.
+
+    Raises
+    ------
+    SettingError
         The URL cannot be read, names a dialect that is not supported, or names no file.
 
     """
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # the latter for a port that is no number
         # The URL may hold a password: it is not repeated.
         message = "The warehouse URL cannot be read"
         raise SettingError(message, hint=_URL_HINT) from error
     if parsed.get_backend_name() != "duckdb":
         message = f"The warehouse dialect '{parsed.get_backend_name()}' is not supported"
         raise SettingError(message, hint=_URL_HINT)
-    if parsed.database in (None, "", ":memory:"):
+    if not parsed.database or parsed.database.startswith(":memory:"):
         # Another process (dbt) reads what is written here, and memory cannot be shared.
         message = "The warehouse URL names no file"
         raise SettingError(message, hint=_URL_HINT)
-    Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
-    return Warehouse(create_engine(parsed, poolclass=NullPool), lock_timeout=lock_timeout)
+    return parsed
 
 
 _URL_HINT: Final = "Set INSIGHT_WAREHOUSE_URL to a DuckDB file, such as duckdb:///.insight/warehouse.duckdb"

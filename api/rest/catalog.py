@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
+from fastapi.responses import Response
 
 from api.catalog import Metric
 from api.errors import InvalidQuery
 from api.query import MAX_METRICS
-from api.rest import problems
+from api.rest import formats, problems
 from api.rest.access import Caller, Layer
 from api.rest.paging import Cursor, Limit, page, whole
 from api.rest.resources import (
@@ -19,11 +20,10 @@ from api.rest.resources import (
     Listing,
     MetricResource,
     SavedQueryResource,
-    ValuesMeta,
     ValuesResource,
 )
 
-router = APIRouter(prefix="/v1", tags=["catalog"], responses=problems.describe(401, 503))
+router = APIRouter(prefix="/v1", tags=["catalog"], responses=problems.describe(401, 403, 503))
 
 Search = Annotated[str | None, Query(min_length=1, max_length=200, description="Part of a name, label or description.")]
 Metrics = Annotated[
@@ -66,7 +66,7 @@ async def list_dimensions(
     return page(map(DimensionResource.of, common), key=lambda item: item.name, limit=limit, cursor=cursor)
 
 
-@router.get("/dimensions/{dimension}/values", responses=problems.describe(404, 422, 504))
+@router.get("/dimensions/{dimension}/values", response_model=ValuesResource, responses=problems.describe(404, 422, 504))
 async def list_dimension_values(
     layer: Layer,
     caller: Caller,
@@ -74,11 +74,16 @@ async def list_dimension_values(
     metrics: Metrics = None,
     search: Annotated[str | None, Query(min_length=1, max_length=200, description="Part of the value.")] = None,
     limit: Annotated[int, Query(ge=1, le=1_000, description="Values at most.")] = 100,
-) -> ValuesResource:
+) -> Response:
     """The values of a dimension, in order; with `metrics`, those that have rows of them."""
     answer = await layer.dimension_values(caller, dimension, metrics=_names(metrics), search=search, limit=limit)
-    meta = ValuesMeta(dimension=answer.columns[0].name, truncated=answer.is_truncated, publication=answer.publication)
-    return ValuesResource(data=answer.table.column(0).to_pylist(), meta=meta)
+    values = [value for value in answer.table.column(0).to_pylist() if value is not None]
+    meta = {
+        "dimension": answer.columns[0].name,
+        "truncated": answer.is_truncated,
+        "publication": answer.publication,
+    }
+    return Response(formats.encode({"data": values, "meta": meta}), media_type=formats.JSON)
 
 
 @router.get("/entities")

@@ -73,9 +73,7 @@ class Envelope:
         await self._app(scope, receive_counted, send)
 
     def _too_large(self) -> RequestTooLarge:
-        return RequestTooLarge(
-            f"The body is larger than {self._max_body_bytes} bytes", hint="Split the query; filters take 1,000 values."
-        )
+        return RequestTooLarge(f"The body is larger than {self._max_body_bytes} bytes", hint="Split the query.")
 
 
 def _request_id(headers: Headers) -> str:

@@ -60,10 +60,20 @@ def render(answer: Answer, media_type: str) -> bytes:
     return _RENDERERS[media_type](answer)
 
 
+def encode(document: object) -> bytes:
+    """The document as JSON: a decimal is a number with all its digits, a time ends in Z, a day is ISO 8601."""
+    return orjson.dumps(document, default=_decimal, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z)
+
+
+def _decimal(value: object) -> orjson.Fragment:
+    if isinstance(value, Decimal):
+        return orjson.Fragment(plain(value))
+    raise TypeError
+
+
 def _json(answer: Answer) -> bytes:
-    return orjson.dumps(
-        {"data": rows(answer.table), "columns": [column(each) for each in answer.columns], "meta": meta(answer)},
-        option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z,
+    return encode(
+        {"data": rows(answer.table), "columns": [column(each) for each in answer.columns], "meta": meta(answer)}
     )
 
 
@@ -112,7 +122,7 @@ def meta(answer: Answer) -> Mapping[str, Any]:
         "publication": answer.publication,
         "as_of": answer.as_of,
         "time_range": time_range and {"start": time_range.start, "end": time_range.end},
-        "cache": {"plan": "hit" if answer.is_plan_cached else "miss"},
+        "cache": {"plan": "hit" if answer.is_plan_cached else "miss", "result": answer.result_origin},
         "timings": {
             "compile_ms": answer.timings.compile_ms,
             "run_ms": answer.timings.run_ms,

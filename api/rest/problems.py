@@ -58,6 +58,7 @@ def describe(*statuses: int) -> dict[int | str, dict[str, Any]]:
 _DESCRIPTIONS = {
     400: "The request cannot be read.",
     401: "No key, or not a valid one.",
+    403: "Known, but the policy does not allow it.",
     404: "An unknown name; the problem carries the nearest ones.",
     406: "None of the accepted formats is offered.",
     413: "The body is too large.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, TypeVar
@@ -18,20 +19,23 @@ from pydantic import (
     Tag,
 )
 
+from api.dbt_filter import MAX_CHARACTERS, parse_dbt_filter
+from api.errors import InvalidQuery
 from api.filters import AllOf, AnyOf, Comparison, Filter, Not, Operator
-from api.periods import MAX_UNITS, DateRange, LastUnits, Preset, TimeRange, Unit
-from api.query import MetricQuery, OrderBy
+from api.periods import MAX_UNITS, DateRange, LastUnits, Preset, TimeRange, Unit, day
+from api.query import MAX_COMPARISONS, MetricQuery, OrderBy
 
 Name = Annotated[str, Field(min_length=1, max_length=300)]
 # Finite floats alone: the JSON reader takes no NaN, and 1e999 would become infinite.
 FiniteFloat = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
-def _day(value: object) -> object:
-    if isinstance(value, str) and len(value) == len("2019-01-31"):
-        return value
-    msg = "write a day as 2019-01-31"
-    raise ValueError(msg)
+def _day(value: object) -> date:
+    try:
+        return day(value if isinstance(value, str) else "")
+    except ValueError as error:
+        msg = "write a day as 2019-01-31"
+        raise ValueError(msg) from error
 
 
 # Else pydantic would take a number for seconds since 1970.
@@ -110,6 +114,20 @@ FilterBody = Annotated[
 ]
 
 
+def _where_kind(body: object) -> str:
+    return "text" if isinstance(body, str) else _kind(body)
+
+
+WhereBody = Annotated[
+    Annotated[ComparisonBody, Tag("comparison")]
+    | Annotated[AnyOfBody, Tag("any_of")]
+    | Annotated[AllOfBody, Tag("all_of")]
+    | Annotated[NotBody, Tag("not")]
+    | Annotated[str, Tag("text"), Field(min_length=1, max_length=MAX_CHARACTERS)],
+    Discriminator(_where_kind),
+]
+
+
 class DateRangeBody(Body):
     """Days, both ends included."""
 
@@ -173,7 +191,13 @@ class QueryBody(Body):
 
     metrics: Items[Name] = Field((), description="Names of metrics; see `/v1/metrics`.")
     group_by: Items[Name] = Field((), description="Dimensions; a time with its grain, as `metric_time__month`.")
-    where: Items[FilterBody] = Field((), description="Filters on dimensions, before aggregation; all must hold.")
+    where: Items[WhereBody] = Field(
+        (),
+        description=(
+            "Filters on dimensions, before aggregation; all must hold. A text is read as a filter of the dbt Semantic "
+            "Layer: `{{ Dimension('customer__gender') }} = 'F'`."
+        ),
+    )
     having: Items[FilterBody] = Field((), description="Filters on asked metrics, after aggregation; all must hold.")
     time_range: DateRangeBody | LastUnitsBody | PresetBody | None = Field(
         None, description="Days, or relative to the as-of date of the data; filters the metric's time."
@@ -183,12 +207,21 @@ class QueryBody(Body):
     offset: int = Field(0, ge=0, le=2**53, strict=True, description="Rows to pass over; the order is stable.")
 
     def parsed(self) -> MetricQuery:
-        """The question as the service knows it."""
+        """The question as the service knows it; raises `InvalidQuery` for a text that is no filter."""
+        if len(self.where) > MAX_COMPARISONS:  # before any text is read, which costs more than to count
+            raise InvalidQuery(
+                f"{len(self.where)} filters are more than the {MAX_COMPARISONS} allowed",
+                hint="Split the query.",
+                code="query_too_complex",
+            )
+        texts = [parse_dbt_filter(part) for part in self.where if isinstance(part, str)]
+        where = [part.parsed() for part in self.where if not isinstance(part, str)]
+        having = [part.parsed() for part in self.having]
         return MetricQuery(
             metrics=self.metrics,
             group_by=self.group_by,
-            where=_all(self.where),
-            having=_all(self.having),
+            where=_all([*where, *(text.where for text in texts if text.where)]),
+            having=_all([*having, *(text.having for text in texts if text.having)]),
             time_range=self.time_range.parsed() if self.time_range else None,
             order_by=tuple(order.parsed() for order in self.order_by),
             limit=self.limit,
@@ -196,11 +229,5 @@ class QueryBody(Body):
         )
 
 
-def _all(parts: tuple[FilterBody, ...]) -> Filter | None:
-    match len(parts):
-        case 0:
-            return None
-        case 1:
-            return parts[0].parsed()
-        case _:
-            return AllOf(tuple(part.parsed() for part in parts))
+def _all(parts: Sequence[Filter]) -> Filter | None:
+    return AllOf(tuple(parts)) if len(parts) > 1 else next(iter(parts), None)

@@ -18,7 +18,7 @@ T = TypeVar("T")
 class Resource(BaseModel):
     """Everything that is answered."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ListMeta(Resource):
@@ -144,9 +144,12 @@ class TimeRangeResource(Resource):
 
 
 class CacheResource(Resource):
-    """What was at hand already: `hit` or `miss`."""
+    """What was at hand already."""
 
-    plan: str
+    plan: str = Field(description="`hit`: the shape was compiled before; `miss`.")
+    result: str = Field(
+        description="`hit`: kept; `shared`: run for somebody else just then; `miss`; `bypass`: no-cache."
+    )
 
 
 class TimingsResource(Resource):

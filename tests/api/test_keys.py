@@ -45,7 +45,7 @@ async def status(client: httpx.AsyncClient, **headers: str) -> int:
 async def test_a_key_opens_the_door_as_a_bearer_token_or_in_its_own_header(
     stranger: httpx.AsyncClient, keys: ApiKeys
 ) -> None:
-    key = keys.create("both")
+    key = keys.create("both", role="analyst")
 
     assert await status(stranger, Authorization=f"Bearer {key}") == 200
     assert await status(stranger, Authorization=f"bearer {key}") == 200
@@ -55,15 +55,15 @@ async def test_a_key_opens_the_door_as_a_bearer_token_or_in_its_own_header(
 
 
 async def test_a_key_is_over_when_it_has_expired(stranger: httpx.AsyncClient, keys: ApiKeys) -> None:
-    expired = keys.create("short", lifetime=timedelta(microseconds=1))
-    lasting = keys.create("long", lifetime=timedelta(days=1))
+    expired = keys.create("short", role="analyst", lifetime=timedelta(microseconds=1))
+    lasting = keys.create("long", role="analyst", lifetime=timedelta(days=1))
 
     assert await status(stranger, **{"X-API-Key": expired}) == 401
     assert await status(stranger, **{"X-API-Key": lasting}) == 200
 
 
 async def test_a_key_in_use_is_over_two_seconds_after_it_expires(stranger: httpx.AsyncClient, keys: ApiKeys) -> None:
-    key = keys.create("brief", lifetime=timedelta(seconds=0.5))
+    key = keys.create("brief", role="analyst", lifetime=timedelta(seconds=0.5))
     assert await status(stranger, **{"X-API-Key": key}) == 200
 
     await asyncio.sleep(2.6)
@@ -74,7 +74,7 @@ async def test_a_key_in_use_is_over_two_seconds_after_it_expires(stranger: httpx
 async def test_a_revoked_key_is_over_within_two_seconds_and_the_others_are_not(
     stranger: httpx.AsyncClient, keys: ApiKeys
 ) -> None:
-    key, other = keys.create("to be revoked"), keys.create("other")
+    key, other = keys.create("to be revoked", role="analyst"), keys.create("other", role="analyst")
     assert await status(stranger, **{"X-API-Key": key}) == 200
 
     keys.revoke(next(record.key_id for record in keys.records() if record.name == "to be revoked"))
@@ -85,7 +85,7 @@ async def test_a_revoked_key_is_over_within_two_seconds_and_the_others_are_not(
 
 
 def test_a_second_revocation_keeps_the_time_of_the_first(keys: ApiKeys) -> None:
-    keys.create("once")
+    keys.create("once", role="analyst")
     key_id = keys.records()[0].key_id
 
     keys.revoke(key_id)
@@ -102,7 +102,7 @@ def test_an_unknown_key_cannot_be_revoked(keys: ApiKeys) -> None:
 
 
 def test_only_a_hash_of_the_key_is_kept(keys: ApiKeys, state_file: Path) -> None:
-    key = keys.create("secret")
+    key = keys.create("secret", role="analyst")
 
     assert key.partition("_")[0] == "mi"
     secret = key.split("_", 2)[2]
@@ -121,7 +121,10 @@ def test_keys_are_all_different_and_listed_newest_first(keys: ApiKeys) -> None:
 
 
 async def test_the_refusal_does_not_say_why_a_key_is_not_valid(keys: ApiKeys) -> None:
-    revoked, expired = keys.create("revoked"), keys.create("expired", lifetime=timedelta(microseconds=1))
+    revoked, expired = (
+        keys.create("revoked", role="analyst"),
+        keys.create("expired", role="analyst", lifetime=timedelta(microseconds=1)),
+    )
     keys.revoke(next(record.key_id for record in keys.records() if record.name == "revoked"))
 
     texts = set()
@@ -135,7 +138,7 @@ async def test_the_refusal_does_not_say_why_a_key_is_not_valid(keys: ApiKeys) ->
 async def test_a_state_database_that_fails_is_a_503_with_a_time_to_retry(
     stranger: httpx.AsyncClient, keys: ApiKeys, state_file: Path
 ) -> None:
-    key = keys.create("stranded")
+    key = keys.create("stranded", role="analyst")
     with sqlite3.connect(state_file) as state:
         state.execute("DROP TABLE api_keys")
     state.close()

@@ -11,6 +11,7 @@ import pytest
 from api.errors import InternalFault, InvalidQuery
 from api.filters import Comparison, Operator
 from api.opened import OpenPublication, open_publication
+from api.policy import REHEARSING
 from api.query import MetricQuery, PageLimits
 from api.sqlguard import SqlGuard
 from tests.api.test_warehouse import LIMITS
@@ -153,7 +154,7 @@ async def test_everything_that_the_compiler_makes_passes(publication: OpenPublic
             group_by = dict.fromkeys((f"{dimension}__{grains[-1]}" if grains else dimension, *time))
             where = Comparison(field=dimension, operator=Operator.IS_NOT_NULL)
             query = MetricQuery(metrics=(metric.name,), group_by=tuple(group_by), where=where)
-            await publication.compile(query, ONE_PAGE)
+            await publication.compile(query, REHEARSING, ONE_PAGE)
             compiled += 1
     assert compiled > 300
 

@@ -82,7 +82,7 @@ def _environment(home: Path) -> dict[str, str]:
 @contextmanager
 def _service(home: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     state = open_state(f"sqlite:///{home}/state.db")
-    key = ApiKeys(state).create("bench")
+    key = ApiKeys(state).create("bench", role="admin")
     state.dispose()
     insight = str(Path(sys.executable).with_name("insight"))
     with (home / "service.log").open("wb") as log:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -143,15 +142,6 @@ def test_the_saved_queries_are_the_four_of_the_contract(semantic_manifest: Node)
         "marketing_performance",
         "segment_overview",
     }
-
-
-def test_only_yaml_stands_in_semantic_models() -> None:
-    assert {path.suffix for path in (ROOT / "semantic_models").rglob("*") if path.is_file()} == {".yml"}
-
-
-def test_the_project_folder_does_not_shadow_the_dbt_package() -> None:
-    assert not list((ROOT / "dbt").rglob("__init__.py"))
-    assert Path(ROOT / "dbt").is_dir()
 
 
 def test_the_segments_seed_is_shipped_empty() -> None:

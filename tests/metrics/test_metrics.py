@@ -54,6 +54,7 @@ def test_every_metric_has_cases_with_and_without_a_grouping(client: TestClient) 
     asked: dict[str, set[tuple[str, ...]]] = {}
     for case in oracle.CASES:
         asked.setdefault(case.metric, set()).add(case.group_by)
+    assert asked
     defined = {metric["name"] for metric in client.get("/v1/metrics?limit=500").json()["data"]}
     assert defined == set(asked)
     assert not {metric for metric, group_bys in asked.items() if len(group_bys) < 2}
@@ -70,6 +71,8 @@ def test_metrics_asked_together_answer_as_they_do_alone(answer: Answer) -> None:
     together = {_plain(row[0]): row[1:] for row in answer(metrics, ("metric_time__month",))}
     for position, metric in enumerate(metrics):
         alone = {_plain(day): value for day, value in answer([metric], ("metric_time__month",))}
+        assert alone
+        assert set(alone) <= set(together)
         assert {day: values[position] for day, values in together.items() if day in alone} == alone
 
 
@@ -77,6 +80,7 @@ def test_shares_add_up_to_the_total_at_any_grain(answer: Answer) -> None:
     ((total, delivery),) = answer(("total_revenue", "delivery_charges"), ())
     for dimension in ("metric_time__day", "product", "customer", "sale__sale_size", "calendar_date__day_name"):
         parts = answer(("total_revenue", "delivery_charges"), (dimension,))
+        assert len(parts) > 1
         assert sum(Decimal(str(row[1])) for row in parts) == total
         assert sum(Decimal(str(row[2])) for row in parts) == delivery
 
@@ -92,4 +96,5 @@ def test_the_real_data_give_the_known_totals(metric: str, known: str, answer: An
 def test_days_of_the_answer_are_dates_of_the_data(answer: Answer, raw: duckdb.DuckDBPyConnection) -> None:
     ((first, last),) = raw.sql("select min(day), max(day) from calendar").fetchall()
     days = [_plain(day) for day, _ in answer(["cumulative_revenue"], ["metric_time__day"])]
+    assert days
     assert all(isinstance(day, date) and first <= day <= last for day in days)

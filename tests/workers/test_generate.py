@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pytest
 
+from workers.errors import SettingError
 from workers.generate import DRAWN_PERCENT, GeneratedData, generate
 from workers.shop import BEHAVIOURS, CATEGORIES, MONTHS
 
@@ -424,19 +425,23 @@ def test_a_kill_while_writing_leaves_no_half_csv(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scale", [0, -1, float("nan"), float("inf")])
 def test_a_scale_that_is_not_a_positive_number_is_refused(tmp_path: Path, scale: float) -> None:
-    with pytest.raises(ValueError, match=r"scale must be a number above 0.*take 1"):
+    with pytest.raises(SettingError, match="scale must be a number above 0, not") as caught:
         generate(tmp_path / "out", scale=scale)
+    assert "Take 1" in caught.value.hint
     assert not (tmp_path / "out").exists()
 
 
 def test_a_negative_seed_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"seed must be 0 or more, not -1; take"):
+    with pytest.raises(SettingError, match="seed must be 0 or more, not -1") as caught:
         generate(tmp_path / "out", seed=-1)
+    assert "from 0 on" in caught.value.hint
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("below", ["", "folder"])
 def test_an_out_that_is_or_lies_in_a_file_is_refused(tmp_path: Path, below: str) -> None:
     (tmp_path / "taken").write_text("mine")
-    with pytest.raises(ValueError, match="name a folder for the CSV files"):
+    with pytest.raises(SettingError, match=r"taken.* is, or lies in, a file") as caught:
         generate(tmp_path / "taken" / below)
+    assert "Name a folder" in caught.value.hint
     assert (tmp_path / "taken").read_text() == "mine"

@@ -98,14 +98,25 @@ def test_a_broken_model_publishes_nothing_and_is_named(home: WorkerSettings, pro
     assert Pipeline(home).store.current() == before
 
 
-def test_a_metric_that_does_not_answer_is_refused_at_the_rehearsal(home: WorkerSettings, project: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "refusal"),
+    [
+        ("expr: quantity", "expr: quantity_sold", r"(units_sold|units_per_transaction) does not answer.*quantity_sold"),
+        ("- name: sale_size\n", "- name: sale_size\n        expr: size_of_sale\n", r"refused.*size_of_sale"),
+    ],
+    ids=["a measure", "a dimension"],
+)
+def test_a_definition_that_does_not_fit_the_mart_is_refused_at_the_rehearsal_and_named(
+    home: WorkerSettings, project: Path, old: str, new: str, refusal: str
+) -> None:
     before = Pipeline(home).store.current()
-    metrics = project.parent / "semantic_models" / "sales.yml"
-    replace_in(metrics, "expr: quantity", "expr: quantity_sold")
+    replace_in(project.parent / "semantic_models" / "sales.yml", old, new)
 
-    with pytest.raises(PublicationError, match=r"(units_sold|units_per_transaction) does not answer"):
+    with pytest.raises(PublicationError, match=refusal) as caught:
         Pipeline(home.model_copy(update={"dbt_project_dir": project})).publish(SILENT)
 
+    assert "semantic_models/" in caught.value.hint
+    assert "\n" not in caught.value.message
     assert Pipeline(home).store.current() == before
 
 
@@ -131,14 +142,54 @@ def test_a_build_happens_only_for_something_new_if_so_asked(home: WorkerSettings
         assert reader.execute("SELECT as_of FROM marts.publication_facts").fetchone() == (date(2019, 10, 31),)
 
 
+def test_definitions_below_a_folder_named_target_count_and_what_dbt_wrote_does_not(
+    home: WorkerSettings, project: Path, synthetic: Published, tmp_path: Path
+) -> None:
+    checkout = shutil.move(project.parent, tmp_path / "target" / "checkout")
+    pipeline = Pipeline(home.model_copy(update={"dbt_project_dir": checkout / "dbt"}))
+    first = pipeline.run_if_changed(synthetic.data, SILENT)
+
+    (checkout / "dbt" / "target").mkdir(exist_ok=True)
+    (checkout / "dbt" / "target" / "compiled.sql").write_text("select 1")
+    assert pipeline.run_if_changed(synthetic.data, SILENT) == first
+
+    replace_in(checkout / "semantic_models" / "sales.yml", "label: ", "label:  ")
+    assert pipeline.run_if_changed(synthetic.data, SILENT) != first
+
+
+@pytest.mark.parametrize("damage", ["the folder is gone", "the record is cut"])
+def test_a_current_version_that_cannot_be_read_is_built_anew(
+    home: WorkerSettings, synthetic: Published, damage: str
+) -> None:
+    store = Pipeline(home).store
+    broken = store.current()
+    assert broken is not None
+    if damage == "the folder is gone":
+        shutil.rmtree(store.root / broken)
+    else:
+        (store.root / broken / "publication.json").write_text("{")
+
+    repaired = Pipeline(home).run_if_changed(synthetic.data, SILENT)
+
+    assert repaired != broken
+    assert store.current() == repaired
+    assert store.versions() == (repaired,)
+    assert Pipeline(home).run_if_changed(synthetic.data, SILENT) == repaired
+
+
 def test_two_runs_at_once_are_refused(home: WorkerSettings, small_data: Path) -> None:
     with FileLock(home.publication_dir / ".lock"), pytest.raises(PipelineBusyError):
         Pipeline(home).run(small_data, SILENT)
 
 
-def test_another_kind_of_warehouse_is_a_clear_error() -> None:
-    with pytest.raises(SettingError, match="DuckDB"):
-        warehouse_file("snowflake://user@account/db")
+@pytest.mark.parametrize(
+    "url", ["nonsense", "snowflake://user:secret@account/db", "duckdb:///:memory:", "duckdb://a:b/c"]
+)
+def test_a_warehouse_that_is_no_duckdb_file_is_a_clear_error(url: str) -> None:
+    with pytest.raises(SettingError, match="The warehouse") as caught:
+        warehouse_file(url)
+    assert "secret" not in caught.value.message
+    assert "INSIGHT_WAREHOUSE_URL" in caught.value.hint
 
 
 def test_kills_at_any_point_leave_the_published_version_and_the_next_run_succeeds(

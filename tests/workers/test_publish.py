@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -98,6 +100,34 @@ def test_the_last_few_are_kept_and_the_current_one_always(store: PublicationStor
     assert set(store.versions()) <= set(newest_first)
 
 
+def test_all_of_a_version_is_on_the_disk_before_its_name_and_its_name_before_the_pointer(
+    store: PublicationStore, synthetic: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+
+    def watched(step: str, real: Callable[..., object]) -> Callable[..., object]:
+        def wrapper(*arguments: object) -> object:
+            first = Path(f"/proc/self/fd/{arguments[0]}").readlink() if step == "sync" else Path(str(arguments[0]))
+            steps.append(f"{step} {first.relative_to(store.root.resolve())}")
+            return real(*arguments)
+
+        return wrapper
+
+    monkeypatch.setattr(os, "fsync", watched("sync", os.fsync))
+    monkeypatch.setattr(Path, "rename", watched("rename", Path.rename))
+    monkeypatch.setattr(Path, "replace", watched("replace", Path.replace))
+
+    version = publish(store, synthetic)
+
+    hidden = f".building-{version}"
+    files = sorted(f"sync {hidden}/{path.name}" for path in (store.root / version).iterdir())
+    assert len(files) == 5
+    assert sorted(steps[:5]) == files
+    assert [step.partition("current.")[0] for step in steps[5:]] == [
+        f"sync {hidden}", f"rename {hidden}", "sync .", "sync ", "replace ", "sync ."
+    ]  # fmt: skip
+
+
 def test_a_rollback_goes_to_the_version_before_and_to_a_named_one(
     store: PublicationStore, synthetic: Published
 ) -> None:
@@ -109,6 +139,21 @@ def test_a_rollback_goes_to_the_version_before_and_to_a_named_one(
     with pytest.raises(PublicationError, match="no older"):
         store.rollback()
     assert store.rollback(newer) == newer == store.current()
+
+
+def test_a_damaged_version_is_not_listed_and_cannot_be_gone_back_to(
+    store: PublicationStore, synthetic: Published
+) -> None:
+    publish(store, synthetic), publish(store, synthetic)
+    older, newer = sorted(store.versions())
+    store.rollback(newer)
+    (store.root / older / "publication.json").write_text('{"version":')
+
+    assert store.versions() == (newer,)
+    assert store.fingerprint(older) is None
+    with pytest.raises(PublicationError, match="no publication"):
+        store.rollback(older)
+    assert store.current() == newer
 
 
 @pytest.mark.parametrize("version", ["20000101T000000Z-000000", "..", "../..", "current", ""])
