@@ -1,4 +1,7 @@
-"""Who sees what: a restricted answer is the unrestricted one with the filter added, and what is hidden is unknown."""
+"""Who sees what: a restricted answer is the unrestricted one with the filter added, and what is hidden is unknown.
+
+Long, as one policy and its principals stand behind every test.
+"""
 
 from __future__ import annotations
 
