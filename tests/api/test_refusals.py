@@ -98,7 +98,7 @@ async def test_a_name_that_resembles_none_is_a_404_that_says_where_the_names_are
     for path in ("/v1/metrics/%F0%9F%92%A3", "/v1/metrics/%00", "/v1/metrics/%ff", "/v1/metrics/zzzzzzzz"):
         body = problem(await api.get(path), 404, "unknown_metric")
         assert "nearest" not in body
-        assert "insight metrics" in body["hint"]
+        assert "GET /v1/metrics" in body["hint"]
 
 
 @pytest.mark.parametrize(
