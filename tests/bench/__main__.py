@@ -125,7 +125,11 @@ class _Service:
 
     def __init__(self, key: str) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=60)
-        self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        self._headers = {
+            "Authorization": f"Bearer {key}",
+            "Content-Type": "application/json",
+            "Cache-Control": "no-cache",  # every round has to run in the engine
+        }
 
     def ask(self, path: str, request: dict[str, object]) -> dict[str, object]:
         self._connection.request("POST", path, body=json.dumps(request), headers=self._headers)
