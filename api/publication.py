@@ -169,7 +169,6 @@ class ServedPublication(Generic[P]):
         self._current: _Leased[P] | None = None
         self._open_versions: dict[str, _Leased[P]] = {}
         self._refused: str | None = None
-        self._refusal: SemanticLayerError | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -186,9 +185,6 @@ class ServedPublication(Generic[P]):
             Nothing has been published yet, or the version was closed meanwhile.
         """
         leased = self._open_versions.get(version) if version else self._current
-        if leased is None and version is None and self._refusal is not None:
-            # There is one, but it cannot be opened.
-            raise Unavailable(self._refusal.detail, hint=self._refusal.hint, retry_after=_RETRY)
         if leased is None:
             raise Unavailable(
                 f"Publication {version} was replaced" if version else "Nothing is published yet",
@@ -213,10 +209,10 @@ class ServedPublication(Generic[P]):
         try:
             opened = await asyncio.to_thread(self._open, version)
         except SemanticLayerError as error:
-            self._refused, self._refusal = version, error
+            self._refused = version
             _log.error("publication_refused", version=version, serving=serving, detail=error.detail, hint=error.hint)
             return
-        self._refused = self._refusal = None
+        self._refused = None
         self._replace(_Leased(opened))
         _settle_memory()
         _log.info("publication_served", version=version, replaced=serving)

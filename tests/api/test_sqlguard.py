@@ -144,6 +144,7 @@ def test_a_select_over_known_tables_passes(guard: SqlGuard, sql: str) -> None:
     guard.check(sql)
 
 
+@pytest.mark.full
 async def test_everything_that_the_compiler_makes_passes(publication: OpenPublication) -> None:
     catalog = publication.catalog
     compiled = 0
@@ -159,6 +160,7 @@ async def test_everything_that_the_compiler_makes_passes(publication: OpenPublic
     assert compiled > 300
 
 
+@pytest.mark.full
 async def test_pairs_of_metrics_pass_too(publication: OpenPublication) -> None:
     compiled = 0
     for pair in itertools.islice(itertools.combinations(publication.catalog.metrics, 2), 0, None, 12):
