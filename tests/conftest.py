@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import structlog
 from fastapi import FastAPI
 from filelock import FileLock
 
@@ -75,6 +76,18 @@ def worker_settings(home: Path, **settings: object) -> WorkerSettings:
         publication_dir=home / "publications",
         **settings,
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _only_faults_are_logged() -> None:
+    """A line for each of some hundred thousand requests would be kept in memory until its test ends."""
+
+    def faults_only(_: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        if method in ("debug", "info"):
+            raise structlog.DropEvent
+        return event
+
+    structlog.configure(processors=[faults_only, structlog.dev.ConsoleRenderer(colors=False)])
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -93,22 +93,26 @@ async def test_readers_meet_no_error_and_no_mixture_while_versions_are_swapped(
             expected[version] = (await answer(client))[1]
         assert expected[older] != expected[later]
 
-        swapping = True
+        answers: list[tuple[str, str]] = []
 
-        async def read() -> list[tuple[str, str]]:
-            seen = []
-            while swapping:
-                seen.append(await answer(client))
-            return seen
+        async def read() -> None:
+            while True:
+                answers.append(await answer(client))
+                await asyncio.sleep(0.05)  # twenty that never rest would starve the watch they share a loop with
 
         readers = [asyncio.create_task(read()) for _ in range(20)]
-        for swap in range(20):
-            version = (later, older)[swap % 2]
-            store.rollback(version)
-            await served(client, version, within_s=2)
-        swapping = False
-        answers = [seen for reader in readers for seen in await reader]
+        try:
+            for swap in range(20):
+                version = (later, older)[swap % 2]
+                store.rollback(version)
+                await served(client, version, within_s=10)
+        finally:
+            faults = [reader.exception() for reader in readers if reader.done()]
+            for reader in readers:
+                reader.cancel()
+            await asyncio.wait(readers)
 
+    assert faults == []
     assert {version for version, _ in answers} == {older, later}
     assert [rows for version, rows in answers if rows != expected[version]] == []
     assert len(answers) > 200
