@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -23,7 +26,20 @@ from workers.settings import WorkerSettings
 REPOSITORY = Path(__file__).parent.parent
 REAL_DATA = REPOSITORY.parent / "shared" / "data" / "ecommerce"
 
+# Whole files go to the test processes in this order, so the ones that take minutes come first.
+LONGEST_FILES = ("dbt/test_builds.py", "workers/test_pipeline.py", "metrics/test_metrics.py", "test_cli.py")
+
 SILENT = Watcher(loading=lambda _: None, loaded=lambda _: None, building=lambda _: None, built=lambda _: None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files: one that begins last would keep a single process busy at the end."""
+
+    def rank(item: pytest.Item) -> int:
+        found = (place for place, name in enumerate(LONGEST_FILES) if item.path.as_posix().endswith(name))
+        return next(found, len(LONGEST_FILES))
+
+    items.sort(key=rank)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +63,39 @@ def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], ob
     folder = (factory.getbasetemp().parent if is_worker else factory.getbasetemp()) / name
     with FileLock(f"{folder}.lock"):
         if not (folder / "made").exists():
-            folder.mkdir(exist_ok=True)
-            make(folder)
+            _make_or_copy(folder, make)
             (folder / "made").touch()
     return folder
+
+
+def _make_or_copy(folder: Path, make: Callable[[Path], object]) -> None:
+    """Make the folder; where KEEP_BUILDS names one, take the copy that an earlier session left there."""
+    if (kept := os.environ.get("KEEP_BUILDS")) is None:
+        folder.mkdir(exist_ok=True)
+        make(folder)
+        return
+    copy = Path(kept) / _fingerprint() / folder.name
+    if not (copy / "made").exists():
+        copy.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{copy}.lock"):
+            if not (copy / "made").exists():
+                make(copy)
+                (copy / "made").touch()
+    shutil.copytree(copy, folder, dirs_exist_ok=True)
+
+
+@cache
+def _fingerprint() -> str:
+    """A name for everything that decides how a build turns out."""
+    files = [REPOSITORY / "requirements.lock", Path(__file__)]
+    for root in ("dbt", "semantic_models", "workers"):
+        files += [
+            file for file in (REPOSITORY / root).rglob("*") if file.suffix in {".py", ".sql", ".yml", ".csv", ".md"}
+        ]
+    hashed = hashlib.sha256()
+    for file in sorted(file for file in files if not {"target", "logs"} & set(file.relative_to(REPOSITORY).parts)):
+        hashed.update(f"{file.relative_to(REPOSITORY)}\0".encode() + file.read_bytes())
+    return hashed.hexdigest()[:16]
 
 
 def publish(data: Path, home: Path, **settings: object) -> Published:
