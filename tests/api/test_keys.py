@@ -114,7 +114,7 @@ def test_only_a_hash_of_the_key_is_kept(keys: ApiKeys, state_file: Path) -> None
 
 
 def test_keys_are_all_different_and_listed_newest_first(keys: ApiKeys) -> None:
-    made = [keys.create(f"key {number}") for number in range(20)]
+    made = [keys.create(f"key {number}", role="viewer") for number in range(20)]
 
     assert len(set(made)) == len({record.key_id for record in keys.records()}) == 20
     assert [record.name for record in keys.records()] == [f"key {number}" for number in reversed(range(20))]

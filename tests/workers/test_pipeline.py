@@ -101,10 +101,20 @@ def test_a_broken_model_publishes_nothing_and_is_named(home: WorkerSettings, pro
 @pytest.mark.parametrize(
     ("old", "new", "refusal"),
     [
-        ("expr: quantity", "expr: quantity_sold", r"(units_sold|units_per_transaction) does not answer.*quantity_sold"),
-        ("- name: sale_size\n", "- name: sale_size\n        expr: size_of_sale\n", r"refused.*size_of_sale"),
+        pytest.param(
+            "expr: quantity",
+            "expr: quantity_sold",
+            r"(units_sold|units_per_transaction) does not answer.*quantity_sold",
+            id="a measure",
+        ),
+        pytest.param(
+            "- name: sale_size\n",
+            "- name: sale_size\n        expr: size_of_sale\n",
+            r"refused.*size_of_sale",
+            id="a dimension",
+            marks=pytest.mark.full,
+        ),
     ],
-    ids=["a measure", "a dimension"],
 )
 def test_a_definition_that_does_not_fit_the_mart_is_refused_at_the_rehearsal_and_named(
     home: WorkerSettings, project: Path, old: str, new: str, refusal: str
@@ -142,6 +152,7 @@ def test_a_build_happens_only_for_something_new_if_so_asked(home: WorkerSettings
         assert reader.execute("SELECT as_of FROM marts.publication_facts").fetchone() == (date(2019, 10, 31),)
 
 
+@pytest.mark.full
 def test_definitions_below_a_folder_named_target_count_and_what_dbt_wrote_does_not(
     home: WorkerSettings, project: Path, synthetic: Published, tmp_path: Path
 ) -> None:
@@ -157,7 +168,7 @@ def test_definitions_below_a_folder_named_target_count_and_what_dbt_wrote_does_n
     assert pipeline.run_if_changed(synthetic.data, SILENT) != first
 
 
-@pytest.mark.parametrize("damage", ["the folder is gone", "the record is cut"])
+@pytest.mark.parametrize("damage", [pytest.param("the folder is gone", marks=pytest.mark.full), "the record is cut"])
 def test_a_current_version_that_cannot_be_read_is_built_anew(
     home: WorkerSettings, synthetic: Published, damage: str
 ) -> None:
