@@ -197,7 +197,11 @@ class Catalog:
         """
         dimensions = {name: dimension for name, dimension in self.dimensions.items() if shows_dimension(name)}
         metrics = {
-            name: replace(metric, grains={key: grains for key, grains in metric.grains.items() if key in dimensions})
+            name: replace(
+                metric,
+                grains={key: grains for key, grains in metric.grains.items() if key in dimensions},
+                inputs=tuple(name for name in metric.inputs if shows_metric(name)),
+            )
             for name, metric in self.metrics.items()
             if shows_metric(name) and all(dimension in metric.grains for dimension in needed)
         }

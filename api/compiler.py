@@ -168,10 +168,12 @@ class Compiler:
         with self._lock:  # MetricFlow numbers its nodes in a global, so one compilation at a time
             if (plan := self._plans.get(shape)) is not None:
                 return plan
-            sql = self._page(self._metricflow(shape), shape)
-            self._guard.check(sql)
-            self._plans.keep(shape, sql)
-            return sql
+            marked = self._page(self._metricflow(shape), shape)
+            # `:name` is a placeholder to the parser in every dialect; what drivers take is not always SQL.
+            self._guard.check(marked.replace(self._mark, ":"))
+            plan = self._for_driver(marked)
+            self._plans.keep(shape, plan)
+            return plan
 
     def _metricflow(self, shape: _Shape) -> str:
         request = MetricFlowQueryRequest.create(
@@ -196,10 +198,14 @@ class Compiler:
         columns = ", ".join((*shape.group_by, *shape.metrics))
         having = f"\nWHERE {shape.having}" if shape.having else ""
         text = f"SELECT {columns}\nFROM (\n{sql}\n) AS answer{having}\nORDER BY {shape.order_by}"
-        text += f"\nLIMIT {self._mark}limit OFFSET {self._mark}offset"
-        if self._dialect is Dialect.SNOWFLAKE:  # its driver binds pyformat
-            return re.sub(re.escape(self._mark) + r"(\w+)", r"%(\1)s", text.replace("%", "%%"))
-        return text.replace(self._mark, "$")
+        return text + f"\nLIMIT {self._mark}limit OFFSET {self._mark}offset"
+
+    def _for_driver(self, marked: str) -> str:
+        match self._dialect:
+            case Dialect.DUCKDB:
+                return marked.replace(self._mark, "$")
+            case Dialect.SNOWFLAKE:  # pyformat
+                return re.sub(re.escape(self._mark) + r"(\w+)", r"%(\1)s", marked.replace("%", "%%"))
 
 
 class _RecentPlans:

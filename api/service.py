@@ -203,13 +203,22 @@ class SemanticLayer:
         return _first_column(await self.query(principal, query))
 
     async def lineage(self, principal: Principal, metric: str) -> MetricLineage:
-        """Where the metric comes from, down to the sources; raises `Forbidden` unless the role sees SQL."""
+        """Where the metric comes from, down to the sources; metrics that are hidden from the role are left out.
+
+        Raises
+        ------
+        UnknownName
+            There is no such metric.
+        Forbidden
+            The role does not see SQL.
+        """
         grant = self._grant(principal)
         grant.require_sql()
         with self._served.lease() as publication:
-            publication.visible_to(grant).metric(metric)
+            visible = publication.visible_to(grant)
+            found = visible.metric(metric)
             graph = await asyncio.to_thread(self._folder.lineage, publication.info.version)
-            return _lineage(publication.catalog.metric(metric), publication.catalog, graph)
+            return _lineage(found, publication.catalog, graph, visible=visible)
 
     def _grant(self, principal: Principal) -> Grant:
         return self._policies.current().grant(principal)
@@ -267,12 +276,23 @@ def _conform(columns: tuple[Column, ...], rows: pa.Table) -> tuple[tuple[Column,
     return typed, pa.table(arrays, names=[column.name for column in typed])
 
 
-def _lineage(metric: Metric, catalog: Catalog, graph: LineageGraph) -> MetricLineage:
-    metrics = list(metric.inputs)
+def _lineage(metric: Metric, catalog: Catalog, graph: LineageGraph, *, visible: Catalog) -> MetricLineage:
+    metrics = list(catalog.metric(metric.name).inputs)
     for name in metrics:  # grows while it is walked, until the simple metrics are reached
         metrics += [deeper for deeper in catalog.metric(name).inputs if deeper not in metrics]
     node = next(name for name in graph.parents if name.startswith("metric.") and name.endswith(f".{metric.name}"))
-    return MetricLineage(metric=metric, metrics=tuple(metrics), models=metric.models, edges=graph.upstream(node))
+    hidden = catalog.metrics.keys() - visible.metrics.keys()
+    edges = graph.upstream(node)
+    return MetricLineage(
+        metric=metric,
+        metrics=tuple(name for name in metrics if name in visible.metrics),
+        models=metric.models,
+        edges=tuple(edge for edge in edges if not any(_metric_name(node) in hidden for node in edge)),
+    )
+
+
+def _metric_name(node: str) -> str | None:
+    return node.rpartition(".")[2] if node.startswith("metric.") else None
 
 
 def _record(principal: Principal, query: MetricQuery, answer: Answer) -> None:

@@ -310,6 +310,21 @@ async def test_saved_queries_are_restricted_or_do_not_exist(chicago: Client, adm
         assert json.loads(answer.content, parse_float=Decimal)["data"] == await rows(admin, query, **FRESH)
 
 
+async def test_lineage_does_not_name_the_hidden_metrics_that_a_metric_is_made_of(
+    synthetic: Published, tmp_path: Path
+) -> None:
+    policy = tmp_path / "policy.yml"
+    policy.write_text(
+        'version: 1\nroles: {some: {metrics: ["*"], dimensions: ["*"], hidden: [total_revenue], see_sql: true}}'
+    )
+    async with serving(synthetic, policy, tmp_path / "state.db") as join:
+        lineage = (await join("some").get("/v1/lineage/return_on_ad_spend")).json()
+        assert lineage["metrics"] == ["marketing_spend"]
+        assert any(edge["reads"].startswith("source.") for edge in lineage["edges"])
+        assert "metric.marketing_insight.total_revenue" not in json.dumps(lineage)
+        assert "total_revenue" not in (await join("some").get("/v1/metrics/return_on_ad_spend")).text
+
+
 async def test_how_an_answer_is_made_is_shown_to_those_who_may_see_sql_with_their_filter(
     join: Join, chicago: Client
 ) -> None:

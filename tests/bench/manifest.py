@@ -30,9 +30,7 @@ def measure() -> None:
         found = {"start": [(time.perf_counter() - started) * 1000]}
         ask = _Client(service.key)
         found["list"] = [
-            ask.timed("GET", path)
-            for path in ("/v1/metrics?limit=500", "/v1/dimensions?limit=500")
-            for _ in range(10)
+            ask.timed("GET", path) for path in ("/v1/metrics?limit=500", "/v1/dimensions?limit=500") for _ in range(10)
         ]
         names = [metric["name"] for metric in ask.json("/v1/metrics?limit=500")["data"]]
         found["compile p95"] = [ask.timed("POST", "/v1/query/compile", body) for body in _questions(names)]
