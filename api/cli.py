@@ -97,7 +97,8 @@ def _claims(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _keys() -> ApiKeys:
-    from api.keys import ApiKeys, open_state
+    from api.keys import ApiKeys
+    from api.state import open_state
 
     return ApiKeys(open_state(_settings().state_url))
 

@@ -13,17 +13,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import sqlalchemy as sa
 
-from api.errors import Unauthenticated, Unavailable, UnknownName, WrongSetting
+from api.errors import Unauthenticated, Unavailable, UnknownName
 from api.policy import Claims, Principal
+from api.state import metadata
 
-_metadata = sa.MetaData()
 _api_keys = sa.Table(
     "api_keys",
-    _metadata,
+    metadata,
     sa.Column("key_id", sa.String(16), primary_key=True),
     sa.Column("name", sa.String(200), nullable=False),
     sa.Column("key_hash", sa.String(64), nullable=False, unique=True),
@@ -35,7 +34,7 @@ _api_keys = sa.Table(
 )
 _secrets = sa.Table(
     "secrets",
-    _metadata,
+    metadata,
     sa.Column("purpose", sa.String(32), primary_key=True),
     sa.Column("secret", sa.LargeBinary(32), nullable=False),
 )
@@ -66,7 +65,6 @@ class ApiKeys:
     def __init__(self, state: sa.Engine) -> None:
         self._state = state
         self._remembered: dict[str, tuple[Principal, float]] = {}
-        _metadata.create_all(state)
 
     def create(self, name: str, *, role: str, claims: Claims | None = None, lifetime: timedelta | None = None) -> str:
         """A new key, shown this once."""
@@ -144,7 +142,6 @@ class ApiKeys:
 
 def hash_secret(state: sa.Engine) -> bytes:
     """The secret with which masked values are hashed: made once, the same for every replica on this state."""
-    _metadata.create_all(state)
     kept = sa.select(_secrets.c.secret).where(_secrets.c.purpose == "mask")
     try:
         with state.begin() as connection:
@@ -158,19 +155,6 @@ def hash_secret(state: sa.Engine) -> bytes:
 def missing_key() -> Unauthenticated:
     """The refusal for a request that shows no credential."""
     return Unauthenticated("The request carries no key", hint=_HINT, code="missing_key")
-
-
-def open_state(url: str) -> sa.Engine:
-    """An engine on the state database; the folder of an SQLite file is made."""
-    try:
-        parsed = sa.make_url(url)
-    except sa.exc.ArgumentError as error:  # the URL may hold a password: it is not repeated
-        raise WrongSetting(
-            "INSIGHT_STATE_URL cannot be read as a URL", hint="Set it as sqlite:///PATH or postgresql://…"
-        ) from error
-    if parsed.get_backend_name() == "sqlite" and parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    return sa.create_engine(parsed)
 
 
 def _hash(key: str) -> str:

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from api.cache import ResultCache
-from api.keys import ApiKeys, hash_secret, open_state
+from api.keys import ApiKeys, hash_secret
 from api.opened import open_publication
 from api.policy import PolicySource
 from api.publication import PublicationFolder, ServedPublication
@@ -21,6 +21,7 @@ from api.rest import catalog, operations, problems, queries
 from api.rest.envelope import Envelope
 from api.service import SemanticLayer
 from api.settings import AuthMode, Settings
+from api.state import open_state
 from api.warehouse import EngineLimits
 
 _DESCRIPTION = """

@@ -16,9 +16,10 @@ import structlog
 from fastapi import FastAPI
 from filelock import FileLock
 
-from api.keys import ApiKeys, open_state
+from api.keys import ApiKeys
 from api.main import create_app
 from api.settings import Settings
+from api.state import open_state
 from workers.generate import generate
 from workers.pipeline import Pipeline, Watcher
 from workers.settings import WorkerSettings

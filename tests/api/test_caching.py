@@ -15,8 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from api.keys import ApiKeys, open_state
+from api.keys import ApiKeys
 from api.main import create_app
+from api.state import open_state
 from tests import services
 from tests.api import test_publication
 from tests.conftest import Published, connect, service_settings

@@ -13,8 +13,9 @@ import pytest
 import sqlalchemy as sa
 
 from api.errors import Unauthenticated, Unavailable, UnknownName
-from api.keys import ApiKeys, open_state
+from api.keys import ApiKeys
 from api.main import create_app
+from api.state import open_state
 from tests.conftest import Published, connect, service_settings
 
 

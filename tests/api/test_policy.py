@@ -24,9 +24,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from api.errors import InvalidQuery
-from api.keys import ApiKeys, open_state
+from api.keys import ApiKeys
 from api.main import create_app
 from api.policy import Role
+from api.state import open_state
 from tests.conftest import REPOSITORY, Published, connect, service_settings
 
 POLICY = """

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from api.keys import ApiKeys, open_state
+from api.keys import ApiKeys
+from api.state import open_state
 
 REPOSITORY = Path(__file__).parent.parent.parent
 HOME = REPOSITORY / ".insight" / "bench"
