@@ -48,7 +48,7 @@ class RedisLink:
         self, url: str, *, purpose: str, probe: Callable[[], Awaitable[object]], patience: timedelta = PATIENCE
     ) -> None:
         self._patience_s = patience.total_seconds()
-        self.pool = BlockingConnectionPool.from_url(
+        pool = BlockingConnectionPool.from_url(
             url,
             max_connections=_CONNECTIONS,
             timeout=self._patience_s,
@@ -58,7 +58,7 @@ class RedisLink:
             protocol=2,
             driver_info=None,  # with protocol 2 this leaves a new connection without a round trip of its own
         )
-        self.client = Redis.from_pool(self.pool)
+        self.client = Redis.from_pool(pool)
         self._purpose = purpose
         self._probe = probe
         self._failures = 0
