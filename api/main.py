@@ -10,7 +10,10 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from api.allowance import Allowances
 from api.cache import ResultCache
+from api.gate import Failures, Gate
+from api.issuer import IssuerKeys
 from api.keys import ApiKeys, hash_secret, open_state
 from api.opened import open_publication
 from api.policy import PolicySource
@@ -21,6 +24,8 @@ from api.rest import catalog, operations, problems, queries
 from api.rest.envelope import Envelope
 from api.service import SemanticLayer
 from api.settings import AuthMode, Settings
+from api.tallies import RedisCounts
+from api.tokens import Tokens
 from api.warehouse import EngineLimits
 
 _DESCRIPTION = """
@@ -37,8 +42,20 @@ def create_app(settings: Settings) -> FastAPI:
         async with AsyncExitStack() as closing:  # in reverse, whatever happens
             state = open_state(settings.state_url)
             closing.callback(state.dispose)
-            app.state.keys = ApiKeys(state) if settings.auth is AuthMode.REQUIRED else None
-            app.state.semantic_layer = await _semantic_layer(settings, hash_secret(state), closing)
+            policies = PolicySource(settings.policy_file)
+            redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
+            allowances = Allowances(redis=RedisCounts(redis_url) if redis_url else None)
+            closing.push_async_callback(allowances.close)
+            app.state.gate = Gate(
+                keys=ApiKeys(state) if settings.auth is AuthMode.REQUIRED else None,
+                tokens=_open_tokens(settings, policies, closing),
+                failures=Failures(per_minute=settings.failures_per_minute, exempt=settings.exempt_networks),
+                policies=policies,
+                allowances=allowances,
+            )
+            app.state.semantic_layer = await _semantic_layer(
+                settings, policies=policies, allowances=allowances, secret=hash_secret(state), closing=closing
+            )
             yield
 
     app = FastAPI(
@@ -56,7 +73,9 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-async def _semantic_layer(settings: Settings, secret: bytes, closing: AsyncExitStack) -> SemanticLayer:
+async def _semantic_layer(
+    settings: Settings, *, policies: PolicySource, allowances: Allowances, secret: bytes, closing: AsyncExitStack
+) -> SemanticLayer:
     """The one door, serving what is published; what it holds is closed by `closing`."""
     folder = PublicationFolder(settings.publication_dir)
     engine = EngineLimits(
@@ -76,10 +95,23 @@ async def _semantic_layer(settings: Settings, secret: bytes, closing: AsyncExitS
         folder=folder,
         served=served,
         limits=PageLimits(default_rows=settings.default_rows, max_rows=settings.max_rows),
-        policies=PolicySource(settings.policy_file),
+        policies=policies,
         cache=cache,
+        allowances=allowances,
         hash_secret=secret,
     )
+
+
+def _open_tokens(settings: Settings, policies: PolicySource, closing: AsyncExitStack) -> Tokens | None:
+    """What checks tokens, its keys followed until `closing`; None where no issuer is configured."""
+    url, issuer, audience = settings.jwt_jwks_url, settings.jwt_issuer, settings.jwt_audience
+    if url is None or issuer is None or audience is None:  # the settings have all of them or none
+        return None
+    keys = IssuerKeys(url)
+    closing.push_async_callback(keys.close)
+    watch = asyncio.create_task(keys.follow())
+    closing.callback(watch.cancel)
+    return Tokens(keys, issuer=issuer, audience=audience, role_claim=settings.jwt_role_claim, policies=policies)
 
 
 def _open_cache(settings: Settings) -> ResultCache:
