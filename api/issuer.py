@@ -34,7 +34,7 @@ ALGORITHMS = tuple(_KINDS)
 _RENEW_EVERY_S = 300.0  # so a key that the issuer withdraws is over within five minutes
 _RETRY_EVERY_S = 10.0
 _PAUSE_S = 5.0  # between two questions to the issuer, whatever callers send
-_ANSWER_S = 5.0  # for one answer, from the connection to the last byte
+_PATIENCE = timedelta(seconds=5)
 _KEPT_S = 24 * 3600.0  # while the issuer is away; its tokens have run out long before
 _LARGEST_BYTES = 512 * 2**10  # issuers with a certificate beside each key need 20 KB
 _MOST_KEYS = 100
@@ -68,11 +68,16 @@ class IssuerKeys:
         Of the key set.
     clock
         Seconds, growing evenly.
+    patience
+        For one answer, from the connection to the last byte.
     """
 
-    def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, url: str, *, clock: Callable[[], float] = time.monotonic, patience: timedelta = _PATIENCE
+    ) -> None:
         self._url = url
-        self._client = httpx.AsyncClient(follow_redirects=False, headers=_HEADERS, timeout=_ANSWER_S)
+        self._patience_s = patience.total_seconds()
+        self._client = httpx.AsyncClient(follow_redirects=False, headers=_HEADERS, timeout=self._patience_s)
         self._clock = clock
         self._keys: Keys = {}
         self._read_at = -math.inf
@@ -136,7 +141,7 @@ class IssuerKeys:
 
     async def _read(self) -> None:
         try:
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(self._patience_s):
                 keys = read_keys(await self._download())
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:  # a TimeoutError is an OSError
             if not self._is_failing:
