@@ -76,7 +76,7 @@ class Tally:
 
 
 class RedisCounts:
-    """Counts in one Redis, for all tallies of this process; nought where it does not answer."""
+    """Counts in one Redis, for all tallies of this process; None where it does not answer."""
 
     def __init__(self, url: str, *, patience: timedelta = PATIENCE) -> None:
         self._link = RedisLink(url, purpose="allowance", probe=self._probe, patience=patience)
@@ -87,32 +87,31 @@ class RedisCounts:
             connection_pool=self._link.client.connection_pool,  # type: ignore[arg-type] # as its docstring allows
         )
 
-    async def count(self, key: str) -> int:
+    async def count(self, key: str) -> int | None:
         """What is counted under the key."""
         return await self._number(lambda: self._storage.get(key))
 
-    async def add(self, key: str, amount: int, *, keep_for: timedelta) -> int:
+    async def add(self, key: str, amount: int, *, keep_for: timedelta) -> int | None:
         """The count with the amount, forgotten `keep_for` after its first."""
         keep_s = int(keep_for.total_seconds())
         return await self._number(lambda: self._storage.incr(key, keep_s, amount))
 
     async def close(self) -> None:
-        """Close the connections. Idempotent; afterwards everything is nought."""
+        """Close the connections. Idempotent; afterwards there is no answer."""
         await self._link.close()
 
-    async def _number(self, command: Callable[[], Awaitable[int]]) -> int:
+    async def _number(self, command: Callable[[], Awaitable[int]]) -> int | None:
         reply = await self._link.ask(command)
-        return reply if isinstance(reply, int) else 0
+        return reply if isinstance(reply, int) else None
 
     async def _probe(self) -> object:
         return await self._storage.incr("probe", 1, 1)
 
 
 class SharedTally:
-    """Counts that replicas share through Redis. Where it is away each counts for itself, so callers may have more.
+    """Counts that replicas share through Redis. Where it is away each goes on from what it counted itself.
 
-    What this process counts it knows of itself, too: without Redis it goes on from there, and a Redis that was emptied
-    forgets only what others counted.
+    So callers may then have more, as they may after Redis was emptied.
 
     Parameters
     ----------
@@ -136,8 +135,8 @@ class SharedTally:
 
     async def count(self, name: str) -> int:
         """What was counted under the name in this window."""
-        own = self._own.count(name)
-        return max(own, await self._redis.count(self._key(name))) if self._redis else own
+        shared = await self._redis.count(self._key(name)) if self._redis else None
+        return self._own.count(name) if shared is None else shared
 
     async def add(self, name: str, amount: int = 1) -> int:
         """The count with the amount."""
@@ -145,7 +144,8 @@ class SharedTally:
         if self._redis is None:
             return own
         # Twice the window, as clocks of replicas differ.
-        return max(own, await self._redis.add(self._key(name), amount, keep_for=2 * self._own.window))
+        shared = await self._redis.add(self._key(name), amount, keep_for=2 * self._own.window)
+        return own if shared is None else shared
 
     def _key(self, name: str) -> str:
         # A digest, because Redis shows names in its logs, and a name may be somebody's e-mail address.
