@@ -63,6 +63,8 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("marketing-insight"),
         description=_DESCRIPTION,
         lifespan=lifespan,
+        # Behind a proxy that ends TLS the redirect would be to http, and the credential would follow it.
+        redirect_slashes=False,
         # The path's parameters already say it; a second copy in every operation id helps nobody.
         generate_unique_id_function=lambda route: route.name,
     )
