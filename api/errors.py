@@ -3,13 +3,14 @@
     SemanticLayerError
     ├── RequestError              the caller can mend it
     │   ├── UnreadableRequest     400  the body or a parameter cannot be read
-    │   ├── Unauthenticated       401  no key, or not a valid one
+    │   ├── Unauthenticated       401  no key or token, or not a valid one
     │   ├── Forbidden             403  known, but not allowed
     │   ├── UnknownName           404  no such metric, dimension, saved query, …
     │   ├── NotAcceptable         406  no format of the Accept header is offered
     │   ├── RequestTooLarge       413  the body is larger than allowed
     │   ├── UnsupportedMediaType  415  the body is no JSON by its Content-Type
-    │   └── InvalidQuery          422  readable, but wrong or unanswerable
+    │   ├── InvalidQuery          422  readable, but wrong or unanswerable
+    │   └── TooManyRequests       429  more than the caller may ask now
     └── ServiceError              we must mend it
         ├── WrongSetting          500  a setting stops the start
         ├── InternalFault         500  a defect; the log has it under the request id
@@ -102,6 +103,33 @@ class InvalidQuery(RequestError):
     """Readable, but wrong or unanswerable."""
 
     status, title, code = 422, "The query cannot be answered", "invalid_query"
+
+
+class TooManyRequests(RequestError):
+    """More than the caller may ask now.
+
+    Parameters
+    ----------
+    retry_after
+        When another try makes sense; None where it does not.
+    limit
+        How many requests the caller may make in the time that is over after `retry_after`, where that is what it met.
+    """
+
+    status, title, code = 429, "Too many requests", "too_many_requests"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        hint: str,
+        code: str | None = None,
+        retry_after: timedelta | None = None,
+        limit: int | None = None,
+    ) -> None:
+        super().__init__(detail, hint=hint, code=code)
+        self.retry_after = retry_after
+        self.limit = limit
 
 
 class ServiceError(SemanticLayerError):

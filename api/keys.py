@@ -39,6 +39,8 @@ _secrets = sa.Table(
     sa.Column("secret", sa.LargeBinary(32), nullable=False),
 )
 
+KEY_PREFIX = "mi_"  # no JWT begins so: its first letters are those of `{"` in base64
+
 _RETRY = timedelta(seconds=2)
 _REMEMBERED_S = 2.0
 _REMEMBERED_KEYS = 10_000
@@ -60,7 +62,7 @@ class KeyRecord:
 
 
 class ApiKeys:
-    """The keys in the state database. All methods but `authenticate` block."""
+    """The keys in the state database. All methods but `authenticate` and `has_let_in` block."""
 
     def __init__(self, state: sa.Engine) -> None:
         self._state = state
@@ -69,7 +71,7 @@ class ApiKeys:
     def create(self, name: str, *, role: str, claims: Claims | None = None, lifetime: timedelta | None = None) -> str:
         """A new key, shown this once."""
         key_id, now = secrets.token_hex(4), _now()
-        key = f"mi_{key_id}_{secrets.token_urlsafe(32)}"
+        key = f"{KEY_PREFIX}{key_id}_{secrets.token_urlsafe(32)}"
         with self._state.begin() as connection:
             connection.execute(
                 _api_keys.insert().values(
@@ -119,11 +121,19 @@ class ApiKeys:
         known = self._remembered.get(key_hash)
         if known is not None and known[1] > now:
             return known[0]
-        principal = await asyncio.to_thread(self._look_up, key_hash)
+        try:
+            principal = await asyncio.to_thread(self._look_up, key_hash)
+        except Unauthenticated:
+            self._remembered.pop(key_hash, None)
+            raise
         if len(self._remembered) >= _REMEMBERED_KEYS:
             self._remembered.clear()
         self._remembered[key_hash] = (principal, now + _REMEMBERED_S)
         return principal
+
+    def has_let_in(self, key: str) -> bool:
+        """Whether the key was found valid here before, and not invalid since; remembered for some 10,000 keys."""
+        return _hash(key) in self._remembered
 
     def _look_up(self, key_hash: str) -> Principal:
         columns = [column for column in _api_keys.c if column.name != "key_hash"]

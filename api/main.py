@@ -10,7 +10,10 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from api.allowance import Allowances
 from api.cache import ResultCache
+from api.gate import Failures, Gate
+from api.issuer import IssuerKeys
 from api.keys import ApiKeys, hash_secret
 from api.opened import open_publication
 from api.policy import PolicySource
@@ -22,6 +25,8 @@ from api.rest.envelope import Envelope
 from api.service import SemanticLayer
 from api.settings import AuthMode, Settings
 from api.state import open_state
+from api.tallies import RedisCounts
+from api.tokens import Tokens
 from api.warehouse import EngineLimits
 
 _DESCRIPTION = """
@@ -38,8 +43,20 @@ def create_app(settings: Settings) -> FastAPI:
         async with AsyncExitStack() as closing:  # in reverse, whatever happens
             state = open_state(settings.state_url)
             closing.callback(state.dispose)
-            app.state.keys = ApiKeys(state) if settings.auth is AuthMode.REQUIRED else None
-            app.state.semantic_layer = await _semantic_layer(settings, hash_secret(state), closing)
+            policies = PolicySource(settings.policy_file)
+            redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
+            allowances = Allowances(redis=RedisCounts(redis_url) if redis_url else None)
+            closing.push_async_callback(allowances.close)
+            app.state.gate = Gate(
+                keys=ApiKeys(state) if settings.auth is AuthMode.REQUIRED else None,
+                tokens=_open_tokens(settings, policies, closing),
+                failures=Failures(per_minute=settings.failures_per_minute, exempt=settings.exempt_networks),
+                policies=policies,
+                allowances=allowances,
+            )
+            app.state.semantic_layer = await _semantic_layer(
+                settings, policies=policies, allowances=allowances, secret=hash_secret(state), closing=closing
+            )
             yield
 
     app = FastAPI(
@@ -47,6 +64,8 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("marketing-insight"),
         description=_DESCRIPTION,
         lifespan=lifespan,
+        # Behind a proxy that ends TLS the redirect would be to http, and the credential would follow it.
+        redirect_slashes=False,
         # The path's parameters already say it; a second copy in every operation id helps nobody.
         generate_unique_id_function=lambda route: route.name,
     )
@@ -57,7 +76,9 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-async def _semantic_layer(settings: Settings, secret: bytes, closing: AsyncExitStack) -> SemanticLayer:
+async def _semantic_layer(
+    settings: Settings, *, policies: PolicySource, allowances: Allowances, secret: bytes, closing: AsyncExitStack
+) -> SemanticLayer:
     """The one door, serving what is published; what it holds is closed by `closing`."""
     folder = PublicationFolder(settings.publication_dir)
     engine = EngineLimits(
@@ -77,10 +98,23 @@ async def _semantic_layer(settings: Settings, secret: bytes, closing: AsyncExitS
         folder=folder,
         served=served,
         limits=PageLimits(default_rows=settings.default_rows, max_rows=settings.max_rows),
-        policies=PolicySource(settings.policy_file),
+        policies=policies,
         cache=cache,
+        allowances=allowances,
         hash_secret=secret,
     )
+
+
+def _open_tokens(settings: Settings, policies: PolicySource, closing: AsyncExitStack) -> Tokens | None:
+    """What checks tokens, its keys followed until `closing`; None where no issuer is configured."""
+    url, issuer, audience = settings.jwt_jwks_url, settings.jwt_issuer, settings.jwt_audience
+    if url is None or issuer is None or audience is None:  # the settings have all of them or none
+        return None
+    keys = IssuerKeys(url)
+    closing.push_async_callback(keys.close)
+    watch = asyncio.create_task(keys.follow())
+    closing.callback(watch.cancel)
+    return Tokens(keys, issuer=issuer, audience=audience, role_claim=settings.jwt_role_claim, policies=policies)
 
 
 def _open_cache(settings: Settings) -> ResultCache:

@@ -81,6 +81,8 @@ class Role(Strict):
     rows: tuple[RowFilter, ...] = ()
     see_sql: bool = False
     max_rows: int | None = Field(None, ge=1)
+    requests_per_minute: int | None = Field(None, ge=1)
+    rows_per_day: int | None = Field(None, ge=1)
 
     def shows_metric(self, name: str) -> bool:
         """Whether the metric exists for the role."""
@@ -144,6 +146,21 @@ class Policy:
     def __init__(self, roles: Mapping[str, Role]) -> None:
         self._roles = dict(roles)
 
+    def knows(self, role_name: str) -> bool:
+        """Whether there is a role of that name."""
+        return role_name in self._roles
+
+    def role(self, principal: Principal) -> Role:
+        """The principal's role; raises `Forbidden` where the policy does not have it."""
+        role = self._roles.get(principal.role)
+        if role is None:
+            raise Forbidden(
+                f"The role {principal.role!r} is not in the policy",
+                hint="Ask whoever keeps the policy file.",
+                code="unknown_role",
+            )
+        return role
+
     def grant(self, principal: Principal) -> Grant:
         """What the principal may see.
 
@@ -152,13 +169,7 @@ class Policy:
         Forbidden
             Its role is not in the policy, or a claim that its row filter needs is missing.
         """
-        role = self._roles.get(principal.role)
-        if role is None:
-            raise Forbidden(
-                f"The role {principal.role!r} is not in the policy",
-                hint="Ask whoever keeps the policy file.",
-                code="unknown_role",
-            )
+        role = self.role(principal)
         parts = tuple(_resolved(row, principal) for row in role.rows)
         return Grant(role_name=principal.role, role=role, rows=AllOf(parts) if parts else None)
 

@@ -22,10 +22,8 @@ from hashlib import blake2b
 
 import pyarrow as pa
 import structlog
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+
+from api.redis_link import PATIENCE, RedisLink
 
 _log = structlog.get_logger(__name__)
 
@@ -37,7 +35,7 @@ _FORMAT = 1
 _HEADER = struct.Struct("<8s16sI4x")  # 32 bytes, so that the body stays aligned for Arrow
 _MAGIC = f"insight{_FORMAT}".encode()
 
-# 32 ms on a network of 1 Gbit/s, well within the patience below; some 150,000 rows of an answer.
+# 32 ms on a network of 1 Gbit/s, well within the patience of a link; some 150,000 rows of an answer.
 _LARGEST_ENTRY_BYTES = 4 * 2**20
 
 # LZ4 made 50,000 rows 2.6 times smaller, zstd 3.4 times at 5 times the cost of reading (2.4 ms). Below 32 KB setting
@@ -48,22 +46,12 @@ _UNCOMPRESSED_BYTES = 32 * 2**10
 # More than 1 MB takes over 0.5 ms to pack, and the event loop has others to serve; a thread costs 0.1 ms.
 _INLINE_BYTES = 2**20
 
-# A healthy Redis answers in under 1 ms. At 50 queries/s, eight wait this long before a silent Redis is left alone.
-# A machine without a free core misses it now and then, and then does without Redis for a second.
-_PATIENCE = timedelta(milliseconds=150)
-_FAILURES = 3  # in a row; one alone may be a dropped connection
-_PROBE_EVERY_S = 1.0
-
 # How long a replica may claim a query, so how long the others wait for one that died. Few queries take longer; those
 # run once in each replica.
 _LOCK_MS = 3_000
 _FIRST_POLL_S, _LAST_POLL_S = 0.005, 0.05
 
-_REASONS = 10  # that are logged at most; a server that is no Redis may find a new one each time
-
 _ABSENT = b""
-
-_CONNECTIONS = 16  # each is busy for well under 1 ms
 
 # Entries themselves do not pass through Lua, which took 1.8 ms more for one of 1.3 MB.
 _CLAIM = """
@@ -77,9 +65,6 @@ _RELEASE = "if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS
 class RedisTier:
     """Entries and turns in one Redis. Nothing here raises: what fails is counted and answered as an absence.
 
-    After some failures in a row Redis is left alone, and a task asks every second whether it is back; so an outage
-    delays a handful of queries and no more, and is logged once at either end.
-
     Parameters
     ----------
     url
@@ -90,26 +75,16 @@ class RedisTier:
         How long one command may take, a new connection included.
     """
 
-    def __init__(self, url: str, *, keep_for: timedelta, patience: timedelta = _PATIENCE) -> None:
-        self._patience_s = patience.total_seconds()
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=_CONNECTIONS,
-            timeout=self._patience_s,
-            socket_timeout=self._patience_s,
-            socket_connect_timeout=self._patience_s,
-            retry=Retry(NoBackoff(), 0),  # redis-py's own three retries would treble an outage's delay
-            protocol=2,
-            driver_info=None,  # with protocol 2 this leaves a new connection without a round trip of its own
-        )
-        self._client = Redis.from_pool(pool)
-        self._claiming, self._releasing = map(self._client.register_script, (_CLAIM, _RELEASE))
+    def __init__(self, url: str, *, keep_for: timedelta, patience: timedelta = PATIENCE) -> None:
+        self._link = RedisLink(url, purpose="result_cache", probe=self._probe, patience=patience)
+        self._claiming, self._releasing = map(self._link.client.register_script, (_CLAIM, _RELEASE))
         self._keep_for_ms = int(keep_for.total_seconds() * 1000)
-        self._failures = 0
-        self._refusals: set[str] = set()
-        self._outage: asyncio.Task[None] | None = None
-        self._is_closed = False
-        self.errors = 0
+        self._damaged = 0
+
+    @property
+    def errors(self) -> int:
+        """Commands without a reply, and entries that could not be read."""
+        return self._link.errors + self._damaged
 
     @asynccontextmanager
     async def turn(self, key: str) -> AsyncIterator[Turn]:
@@ -123,26 +98,22 @@ class RedisTier:
             yield turn
         finally:
             if turn.may_hold_lock:
-                await self._ask(partial(self._releasing, keys=turn.names, args=(turn.token,)))
+                await self._link.ask(partial(self._releasing, keys=turn.names, args=(turn.token,)))
 
     async def store(self, turn: Turn, table: pa.Table) -> None:
         """Keep the table in place of what is there."""
-        if self._is_away or turn.is_lost:
+        if self._link.is_away or turn.is_lost:
             return
         if table.nbytes > _INLINE_BYTES:
             entry = await asyncio.to_thread(_pack, turn.digest, table)
         else:
             entry = _pack(turn.digest, table)
-        if await self._ask(partial(self._client.set, turn.names[0], entry, px=self._keep_for_ms)) is None:
+        if await self._link.ask(partial(self._link.client.set, turn.names[0], entry, px=self._keep_for_ms)) is None:
             turn.may_hold_lock = False  # it runs out by itself; the caller has waited for Redis long enough
 
     async def close(self) -> None:
         """Close the connections. Idempotent; afterwards everything is absent."""
-        self._is_closed = True
-        if self._outage is not None:
-            self._outage.cancel()
-            await asyncio.wait((self._outage,))
-        await self._client.aclose()
+        await self._link.close()
 
     async def _claim(self, turn: Turn) -> None:
         give_up_at, pause_s = time.monotonic() + _LOCK_MS / 1000, _FIRST_POLL_S
@@ -150,7 +121,7 @@ class RedisTier:
         entry: object = await self._entry(turn)
         standing: object = _ABSENT
         while entry == _ABSENT:
-            standing = await self._ask(self._claim_of(turn))
+            standing = await self._link.ask(self._claim_of(turn))
             if standing == b"there":
                 entry = await self._entry(turn)
             elif standing == b"taken" and time.monotonic() < give_up_at:
@@ -167,11 +138,14 @@ class RedisTier:
     def _claim_of(self, turn: Turn) -> Callable[[], Awaitable[object]]:
         return partial(self._claiming, keys=turn.names, args=(turn.token, _LOCK_MS))
 
+    async def _probe(self) -> object:
+        return await self._claim_of(Turn(f"probe {secrets.token_hex(8)}"))()
+
     async def _entry(self, turn: Turn) -> object:
         async def read() -> object:
-            return await self._client.get(turn.names[0]) or _ABSENT
+            return await self._link.client.get(turn.names[0]) or _ABSENT
 
-        return await self._ask(read)
+        return await self._link.ask(read)
 
     async def _unpacked(self, turn: Turn, entry: bytes) -> pa.Table | None:
         try:
@@ -179,51 +153,9 @@ class RedisTier:
                 return await asyncio.to_thread(_unpack, turn.digest, entry)
             return _unpack(turn.digest, entry)
         except (ValueError, OSError, pa.ArrowException) as error:
-            self.errors += 1
+            self._damaged += 1
             _log.warning("result_cache_entry_refused", entry=turn.names[0], reason=f"{error!r:.200}")
             return None
-
-    @property
-    def _is_away(self) -> bool:
-        return self._is_closed or self._outage is not None
-
-    async def _ask(self, command: Callable[[], Awaitable[object]]) -> object:
-        """The reply, never None; or None if there is none."""
-        return None if self._is_away else await self._reply(command)
-
-    async def _reply(self, command: Callable[[], Awaitable[object]]) -> object:
-        try:
-            async with asyncio.timeout(self._patience_s):
-                reply = await command()
-        # RuntimeError: uvloop, on a transport closed under a command. ValueError: redis-py, where no Redis talks.
-        except (RedisError, OSError, RuntimeError, ValueError) as error:
-            self.errors += 1
-            self._failures += 1
-            self._report_refusal(error)
-            if self._failures >= _FAILURES and not self._is_away:
-                _log.warning("result_cache_redis_lost", reason=f"{error!r:.200}")
-                self._outage = asyncio.create_task(self._wait_until_back())
-            return None
-        self._failures = 0
-        return reply
-
-    def _report_refusal(self, error: Exception) -> None:
-        """Log what a Redis that is there refuses, once for each reason: a full one goes on answering what it has."""
-        is_new = str(error) not in self._refusals and len(self._refusals) < _REASONS
-        if isinstance(error, ResponseError) and is_new:
-            self._refusals.add(str(error))
-            _log.warning("result_cache_redis_refused", reason=f"{error!r:.200}")
-
-    async def _wait_until_back(self) -> None:
-        """Return when Redis answers again: to the very command that needs most of it, so that none fails at once."""
-        lost_at = time.monotonic()
-        probe = self._claim_of(Turn(f"probe {secrets.token_hex(8)}"))
-        while True:
-            await asyncio.sleep(_PROBE_EVERY_S)
-            if await self._reply(probe) is not None:
-                break
-        self._outage = None
-        _log.info("result_cache_redis_back", after_s=round(time.monotonic() - lost_at, 1))
 
 
 class Turn:

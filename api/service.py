@@ -17,6 +17,7 @@ from enum import Enum
 import pyarrow as pa
 import structlog
 
+from api.allowance import Allowances
 from api.cache import CachedResult, Origin, ResultCache
 from api.catalog import Catalog, Metric, ValueType
 from api.compiler import Column, CompiledQuery
@@ -92,6 +93,7 @@ class SemanticLayer:
         limits: PageLimits,
         policies: PolicySource,
         cache: ResultCache,
+        allowances: Allowances,
         hash_secret: bytes,
     ) -> None:
         self._folder = folder
@@ -99,6 +101,7 @@ class SemanticLayer:
         self._limits = limits
         self._policies = policies
         self._cache = cache
+        self._allowances = allowances
         self._hash_secret = hash_secret
 
     @property
@@ -144,11 +147,14 @@ class SemanticLayer:
             As `api.query.check` says, or the query is too large for the engine.
         Forbidden
             The policy does not know the role, or the question filters by what it sees hashed.
+        TooManyRequests
+            The caller has had its rows of the day.
         QueryTimeout, Unavailable
             As `api.warehouse.Warehouse.query` says, or nothing is published.
         """
         started = time.perf_counter()
         grant = self._grant(principal)
+        await self._allowances.require_rows(principal, grant.role)
         with self._served.lease() as publication:
             compiled = await publication.compile(query, grant, self._limits)
             compiled_at = time.perf_counter()
@@ -178,6 +184,7 @@ class SemanticLayer:
                 total_ms=_ms(started, time.perf_counter()),
             ),
         )
+        await self._allowances.count_rows(principal, grant.role, table.num_rows)
         _record(principal, query, answer)
         return answer
 

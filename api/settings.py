@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import StrEnum
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -42,6 +43,25 @@ class Settings(BaseSettings):
     )
     auth: AuthMode = Field(
         AuthMode.REQUIRED, description="`off` lets everybody in, and is refused unless bound to loopback."
+    )
+    jwt_jwks_url: str | None = Field(
+        None, description="Where the issuer of tokens publishes its keys; https, or http on loopback. None: keys alone."
+    )
+    jwt_issuer: str | None = Field(None, min_length=1, description="What the claim `iss` of a token must be, exactly.")
+    jwt_audience: str | None = Field(
+        None, min_length=1, description="What `aud` must be or hold, so that tokens for other services are refused."
+    )
+    jwt_role_claim: str = Field(
+        "role", min_length=1, description="The claim that names the role; a name, or a path as `realm_access.roles`."
+    )
+    failures_per_minute: int = Field(
+        30,
+        ge=1,
+        description="Failed authentications of one address in a minute before it must wait: a slip, no attack.",
+    )
+    failures_exempt: str = Field(
+        "127.0.0.0/8, ::1",
+        description="Networks whose failures are not counted: this machine, and proxies that everybody comes through.",
     )
     policy_file: Path | None = Field(
         None, description="Roles, row filters, masks; without one, the built-in roles admin, analyst and viewer."
@@ -78,6 +98,48 @@ class Settings(BaseSettings):
         """How long a query may run in the warehouse."""
         return timedelta(seconds=self.query_timeout_s)
 
+    @property
+    def exempt_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Where failed authentications are not counted."""
+        return tuple(ip_network(text.strip()) for text in self.failures_exempt.split(",") if text.strip())
+
+    @field_validator("jwt_jwks_url")
+    @classmethod
+    def _only_a_safe_place(cls, url: str | None) -> str | None:
+        if url is None:
+            return url
+        try:
+            parts = urlsplit(url)
+            host, _ = parts.hostname or "", parts.port
+        except ValueError as error:  # its text shows the value
+            raise ValueError("cannot be read as a URL") from error
+        is_safe = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))
+        if not is_safe or not host or "@" in parts.netloc:
+            raise ValueError("must be an https URL without a user, or http on loopback")
+        return url
+
+    @field_validator("failures_exempt")
+    @classmethod
+    def _networks(cls, texts: str) -> str:
+        for text in filter(None, map(str.strip, texts.split(","))):
+            try:
+                ip_network(text)
+            except ValueError as error:
+                raise ValueError("must be addresses or networks (10.0.0.0/8), separated by commas") from error
+        return texts
+
+    @model_validator(mode="after")
+    def _tokens_wholly_or_not(self) -> Self:
+        given = {
+            "INSIGHT_JWT_JWKS_URL": self.jwt_jwks_url,
+            "INSIGHT_JWT_ISSUER": self.jwt_issuer,
+            "INSIGHT_JWT_AUDIENCE": self.jwt_audience,
+        }
+        missing = [name for name, value in given.items() if value is None]
+        if missing and len(missing) < len(given):
+            raise ValueError(f"{', '.join(given)} go together; not set: {', '.join(missing)}")
+        return self
+
     @model_validator(mode="after")
     def _open_only_on_loopback(self) -> Self:
         if self.auth is AuthMode.OFF and not _is_loopback(self.host):
@@ -100,5 +162,6 @@ def explain(error: ValidationError) -> str:
     problems = []
     for item in error.errors(include_input=False, include_url=False):
         name = "INSIGHT_" + "_".join(str(part) for part in item["loc"]).upper() if item["loc"] else ""
-        problems.append(f"{name}: {item['msg']}" if name else str(item["msg"]).removeprefix("Value error, "))
+        message = str(item["msg"]).removeprefix("Value error, ")
+        problems.append(f"{name}: {message}" if name else message)
     return "; ".join(problems)

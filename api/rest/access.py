@@ -1,19 +1,18 @@
-"""What every route needs: the semantic layer, and who asks."""
+"""What every route needs: the semantic layer, and a caller that the gate has let in."""
 
 from __future__ import annotations
 
 from typing import Annotated, cast
 
-import structlog
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from api.keys import ApiKeys, missing_key
-from api.policy import ANYBODY, Principal
+from api.gate import Gate
+from api.policy import Principal
 from api.service import SemanticLayer
 
-_bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer mi_…`")
-_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key, for tools without bearer tokens")
+_bearer = HTTPBearer(auto_error=False, description="An API key or a JWT: `Authorization: Bearer mi_…`")
+_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same, for tools without bearer tokens")
 
 
 # Both are coroutines: FastAPI would run a plain function in a thread, at half a millisecond each.
@@ -27,22 +26,12 @@ async def principal(
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     header: Annotated[str | None, Depends(_header)],
 ) -> Principal:
-    """Who asks.
-
-    Raises
-    ------
-    Unauthenticated
-        No key came, or not a valid one.
-    """
-    keys = cast("ApiKeys | None", request.app.state.keys)
-    if keys is None:
-        return ANYBODY
-    key = bearer.credentials if bearer else header
-    if not key:
-        raise missing_key()
-    caller = await keys.authenticate(key)
-    structlog.contextvars.bind_contextvars(principal=caller.principal_id)
-    return caller
+    """Who asks; raises what `api.gate.Gate.admit` does."""
+    gate = cast("Gate", request.app.state.gate)
+    credential = bearer.credentials if bearer else header
+    admitted = await gate.admit(credential, address=request.client.host if request.client else None)
+    request.state.allowance = admitted.allowance  # for the envelope, which sees every answer
+    return admitted.principal
 
 
 Layer = Annotated[SemanticLayer, Depends(semantic_layer)]

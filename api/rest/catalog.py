@@ -23,7 +23,7 @@ from api.rest.resources import (
     ValuesResource,
 )
 
-router = APIRouter(prefix="/v1", tags=["catalog"], responses=problems.describe(401, 403, 503))
+router = APIRouter(prefix="/v1", tags=["catalog"], responses=problems.describe(401, 403, 429, 503))
 
 Search = Annotated[str | None, Query(min_length=1, max_length=200, description="Part of a name, label or description.")]
 Metrics = Annotated[

@@ -40,7 +40,10 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                if (allowance := scope["state"].get("allowance")) is not None:
+                    headers.update(problems.allowance_headers(allowance))
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):

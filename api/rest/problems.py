@@ -12,11 +12,13 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from api.allowance import Allowance
 from api.errors import (
     InternalFault,
     InvalidQuery,
     SemanticLayerError,
     ServiceError,
+    TooManyRequests,
     UnreadableRequest,
     UnsupportedMediaType,
 )
@@ -64,6 +66,7 @@ _DESCRIPTIONS = {
     413: "The body is too large.",
     415: "The Content-Type is not application/json.",
     422: "The request is malformed, or cannot be answered.",
+    429: "More than the caller may ask now; see Retry-After.",
     503: "Nothing is published yet, or the warehouse is away; see Retry-After.",
     504: "The query ran longer than allowed.",
 }
@@ -104,9 +107,26 @@ def response(
 def _headers(error: SemanticLayerError) -> dict[str, str]:
     if error.status == 401:  # noqa: PLR2004
         return {"WWW-Authenticate": 'Bearer realm="insight"'}
-    if isinstance(error, ServiceError) and error.retry_after is not None:
-        return {"Retry-After": str(max(1, round(error.retry_after.total_seconds())))}
-    return {}
+    if not isinstance(error, ServiceError | TooManyRequests) or error.retry_after is None:
+        return {}
+    headers = {"Retry-After": str(max(1, round(error.retry_after.total_seconds())))}
+    if isinstance(error, TooManyRequests) and error.limit is not None:
+        headers |= allowance_headers(Allowance(limit=error.limit, remaining=0, resets_in=error.retry_after))
+    return headers
+
+
+def allowance_headers(allowance: Allowance) -> dict[str, str]:
+    """What the caller has left in this minute.
+
+    References
+    ----------
+    draft-ietf-httpapi-ratelimit-headers-06, section 3: the last draft with one field for each number.
+    """
+    return {
+        "RateLimit-Limit": str(allowance.limit),
+        "RateLimit-Remaining": str(allowance.remaining),
+        "RateLimit-Reset": str(round(allowance.resets_in.total_seconds())),
+    }
 
 
 async def _known(request: Request, error: Exception) -> JSONResponse:

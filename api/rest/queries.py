@@ -13,7 +13,7 @@ from api.rest.requests import QueryBody
 from api.rest.resources import AnswerResource, CompiledResource
 from api.service import Answer, CacheUse
 
-router = APIRouter(prefix="/v1", tags=["queries"], responses=problems.describe(401, 503))
+router = APIRouter(prefix="/v1", tags=["queries"], responses=problems.describe(401, 429, 503))
 
 Accept = Annotated[str | None, Header(description=f"One of {', '.join(formats.OFFERED)}.")]
 CacheControl = Annotated[str | None, Header(description="`no-cache` runs the query anew and keeps the new result.")]

@@ -100,3 +100,104 @@ def test_settings_cannot_be_changed_once_read() -> None:
 
 def test_every_setting_says_what_it_is() -> None:
     assert all(field.description for field in Settings.model_fields.values())
+
+
+TRUSTED = {
+    "INSIGHT_JWT_JWKS_URL": "https://issuer.example/keys",
+    "INSIGHT_JWT_ISSUER": "https://issuer.example/",
+    "INSIGHT_JWT_AUDIENCE": "insight",
+}
+
+
+def set_all(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    "missing", [*([name] for name in TRUSTED), *([a, b] for a in TRUSTED for b in TRUSTED if a < b)]
+)
+def test_tokens_are_configured_wholly_or_not_at_all(monkeypatch: pytest.MonkeyPatch, missing: list[str]) -> None:
+    set_all(monkeypatch, {name: value for name, value in TRUSTED.items() if name not in missing})
+
+    with pytest.raises(ValidationError) as caught:
+        read()
+
+    line = explain(caught.value)
+    told = line.partition("not set: ")[2]
+    assert set(told.split(", ")) == set(missing)
+    assert "\n" not in line
+    assert "issuer.example" not in line
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://issuer.example/keys",
+        "https://10.0.0.5:8443/keys?tenant=1",
+        "http://127.0.0.1:9000/keys",
+        "http://[::1]:9000/keys",
+        "http://localhost/keys",
+    ],
+)
+def test_keys_come_over_https_or_from_this_machine(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    set_all(monkeypatch, TRUSTED | {"INSIGHT_JWT_JWKS_URL": url})
+
+    assert read().jwt_jwks_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://issuer.example/keys",
+        "http://169.254.169.254/latest/meta-data",
+        "http://10.0.0.5/keys",
+        "http://127.0.0.1.issuer.example/keys",
+        "http://localhost.issuer.example/keys",
+        "http://127.0.0.1@issuer.example/keys",
+        "https://ada:hunter2@issuer.example/keys",
+        "http://[::ffff:10.0.0.5]/keys",
+        "http://0.0.0.0/keys",
+        "http:///keys",
+        "https:///keys",
+        "https://",
+        "https://issuer.example:99999/keys",
+        "https://issuer.example:port/keys",
+        "https://[::1/keys",
+        "file:///etc/passwd",
+        "ftp://issuer.example/keys",
+        "data:,{}",
+        "issuer.example/keys",
+        "//issuer.example/keys",
+        "gopher://127.0.0.1/keys",
+        "HTTP://issuer.example/keys",
+        "",
+    ],
+)
+def test_keys_come_from_no_other_place(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    set_all(monkeypatch, TRUSTED | {"INSIGHT_JWT_JWKS_URL": url})
+
+    with pytest.raises(ValidationError) as caught:
+        read()
+
+    line = explain(caught.value)
+    assert line.startswith("INSIGHT_JWT_JWKS_URL: ")
+    assert "\n" not in line
+    assert len(url) < 3 or url not in line
+
+
+@pytest.mark.parametrize("texts", ["127.0.0.0/8, ::1", "10.0.0.1", " 10.0.0.0/8,fd00::/8 ,", ""])
+def test_exempt_networks_are_addresses_or_networks(monkeypatch: pytest.MonkeyPatch, texts: str) -> None:
+    monkeypatch.setenv("INSIGHT_FAILURES_EXEMPT", texts)
+
+    assert len(read().exempt_networks) == sum(bool(text.strip()) for text in texts.split(","))
+
+
+@pytest.mark.parametrize("texts", ["proxy.example", "10.0.0.1/8", "10.0.0.0-10.0.0.9", "10.0.0.1 10.0.0.2"])
+def test_other_exemptions_stop_the_start(monkeypatch: pytest.MonkeyPatch, texts: str) -> None:
+    monkeypatch.setenv("INSIGHT_FAILURES_EXEMPT", texts)
+
+    with pytest.raises(ValidationError) as caught:
+        read()
+
+    assert explain(caught.value).startswith("INSIGHT_FAILURES_EXEMPT: must be addresses")
