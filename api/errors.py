@@ -7,9 +7,11 @@
     │   ├── Forbidden             403  known, but not allowed
     │   ├── UnknownName           404  no such metric, dimension, saved query, …
     │   ├── NotAcceptable         406  no format of the Accept header is offered
+    │   ├── Conflict              409  what is asked about is not in the state that it takes
     │   ├── RequestTooLarge       413  the body is larger than allowed
     │   ├── UnsupportedMediaType  415  the body is no JSON by its Content-Type
-    │   └── InvalidQuery          422  readable, but wrong or unanswerable
+    │   ├── InvalidQuery          422  readable, but wrong or unanswerable
+    │   └── TooManyRequests       429  more than the caller is allowed at a time
     └── ServiceError              we must mend it
         ├── WrongSetting          500  a setting stops the start
         ├── InternalFault         500  a defect; the log has it under the request id
@@ -21,6 +23,7 @@ The transports render these; nobody else invents an error format.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import ClassVar
 
@@ -38,11 +41,17 @@ class SemanticLayerError(Exception):
         A narrower code than the class's own; part of the contract, so it never changes its meaning.
     nearest
         Existing names that resemble an unknown one, best first.
+
+    Attributes
+    ----------
+    retry_after
+        When another try makes sense; None where it does not.
     """
 
     status: ClassVar[int]
     title: ClassVar[str]
     code: str
+    retry_after: timedelta | None = None
 
     def __init__(self, detail: str, *, hint: str, code: str | None = None, nearest: tuple[str, ...] = ()) -> None:
         super().__init__(detail)
@@ -86,6 +95,18 @@ class NotAcceptable(RequestError):
     status, title, code = 406, "No acceptable format", "not_acceptable"
 
 
+class Conflict(RequestError):
+    """What is asked about is not in the state that it takes."""
+
+    status, title, code = 409, "Not in this state", "conflict"
+
+    def __init__(
+        self, detail: str, *, hint: str, code: str | None = None, retry_after: timedelta | None = None
+    ) -> None:
+        super().__init__(detail, hint=hint, code=code)
+        self.retry_after = retry_after
+
+
 class RequestTooLarge(RequestError):
     """The body is larger than allowed."""
 
@@ -104,14 +125,20 @@ class InvalidQuery(RequestError):
     status, title, code = 422, "The query cannot be answered", "invalid_query"
 
 
-class ServiceError(SemanticLayerError):
-    """We must mend it.
+class TooManyRequests(RequestError):
+    """The caller asks for more than it is allowed at a time."""
 
-    Parameters
-    ----------
-    retry_after
-        When another try makes sense; None where it does not.
-    """
+    status, title, code = 429, "Too many requests", "too_many_requests"
+
+    def __init__(
+        self, detail: str, *, hint: str, code: str | None = None, retry_after: timedelta | None = None
+    ) -> None:
+        super().__init__(detail, hint=hint, code=code)
+        self.retry_after = retry_after
+
+
+class ServiceError(SemanticLayerError):
+    """We must mend it."""
 
     def __init__(
         self, detail: str, *, hint: str, code: str | None = None, retry_after: timedelta | None = None
@@ -142,3 +169,27 @@ class QueryTimeout(ServiceError):
     """The warehouse took longer than allowed."""
 
     status, title, code = 504, "The query took too long", "query_timeout"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An error as a value: what is kept of one that nobody was there to be told."""
+
+    status: int
+    title: str
+    code: str
+    detail: str
+    hint: str
+    nearest: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, error: SemanticLayerError) -> Failure:
+        """What the error says."""
+        return cls(
+            status=error.status,
+            title=error.title,
+            code=error.code,
+            detail=error.detail,
+            hint=error.hint,
+            nearest=error.nearest,
+        )

@@ -8,18 +8,21 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from importlib.metadata import version
 
+import sqlalchemy as sa
 from fastapi import FastAPI
 
 from api.cache import ResultCache
+from api.deferred import DeferredQueries
+from api.deferred_store import DeferredStore, StoreLimits
 from api.keys import ApiKeys, hash_secret, open_state
 from api.opened import open_publication
 from api.policy import PolicySource
 from api.publication import PublicationFolder, ServedPublication
 from api.query import PageLimits
 from api.redis_tier import RedisTier
-from api.rest import catalog, operations, problems, queries
+from api.rest import catalog, deferred, operations, problems, queries
 from api.rest.envelope import Envelope
-from api.service import SemanticLayer
+from api.service import Apart, SemanticLayer
 from api.settings import AuthMode, Settings
 from api.warehouse import EngineLimits
 
@@ -38,7 +41,10 @@ def create_app(settings: Settings) -> FastAPI:
             state = open_state(settings.state_url)
             closing.callback(state.dispose)
             app.state.keys = ApiKeys(state) if settings.auth is AuthMode.REQUIRED else None
-            app.state.semantic_layer = await _semantic_layer(settings, hash_secret(state), closing)
+            layer = app.state.semantic_layer = await _semantic_layer(settings, hash_secret(state), closing)
+            app.state.deferred_queries = _deferred_queries(settings, layer, state)
+            app.state.deferred_queries.start()
+            closing.push_async_callback(app.state.deferred_queries.close)
             yield
 
     app = FastAPI(
@@ -51,7 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes)
     problems.install(app)
-    for router in (catalog.router, queries.router, operations.router):
+    for router in (catalog.router, queries.router, deferred.router, operations.router):
         app.include_router(router)
     return app
 
@@ -79,6 +85,25 @@ async def _semantic_layer(settings: Settings, secret: bytes, closing: AsyncExitS
         policies=PolicySource(settings.policy_file),
         cache=cache,
         hash_secret=secret,
+    )
+
+
+def _deferred_queries(settings: Settings, layer: SemanticLayer, state: sa.Engine) -> DeferredQueries:
+    kept = StoreLimits(
+        waiting=settings.deferred_waiting,
+        waiting_each=settings.deferred_waiting_each,
+        kept_bytes_each=settings.deferred_kept_mb * 10**6,
+        keep_for=timedelta(hours=settings.deferred_keep_h),
+        lease=timedelta(seconds=settings.deferred_lease_s),
+    )
+    # Without a limit of its own, a question means all its rows.
+    limits = PageLimits(default_rows=settings.max_deferred_rows, max_rows=settings.max_deferred_rows)
+    return DeferredQueries(
+        layer,
+        DeferredStore(state, kept),
+        run=Apart(limits=limits, timeout=timedelta(seconds=settings.deferred_timeout_s)),
+        pages=PageLimits(default_rows=settings.default_rows, max_rows=settings.max_rows),
+        at_once=settings.deferred_running,
     )
 
 

@@ -8,6 +8,7 @@ import structlog
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
+from api.deferred import DeferredQueries
 from api.keys import ApiKeys, missing_key
 from api.policy import ANYBODY, Principal
 from api.service import SemanticLayer
@@ -45,5 +46,11 @@ async def principal(
     return caller
 
 
+async def deferred_queries(request: Request) -> DeferredQueries:
+    """What is submitted and read later, as `create_app` wired it."""
+    return cast("DeferredQueries", request.app.state.deferred_queries)
+
+
 Layer = Annotated[SemanticLayer, Depends(semantic_layer)]
+Deferred = Annotated[DeferredQueries, Depends(deferred_queries)]
 Caller = Annotated[Principal, Depends(principal)]

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from api.errors import (
+    Failure,
     InternalFault,
     InvalidQuery,
     SemanticLayerError,
@@ -60,10 +61,12 @@ _DESCRIPTIONS = {
     401: "No key, or not a valid one.",
     403: "Known, but the policy does not allow it.",
     404: "An unknown name; the problem carries the nearest ones.",
+    409: "It is not in the state that this takes; see Retry-After.",
     406: "None of the accepted formats is offered.",
     413: "The body is too large.",
     415: "The Content-Type is not application/json.",
     422: "The request is malformed, or cannot be answered.",
+    429: "More than the caller is allowed at a time; see Retry-After.",
     503: "Nothing is published yet, or the warehouse is away; see Retry-After.",
     504: "The query ran longer than allowed.",
 }
@@ -82,18 +85,7 @@ def response(
 ) -> JSONResponse:
     """The error as a response."""
     request_id = getattr(request.state, "request_id", "")
-    problem: dict[str, Any] = {
-        "type": f"urn:insight:problem:{error.code}",
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-        "instance": request.url.path,
-        "code": error.code,
-        "hint": error.hint,
-        "request_id": request_id,
-    }
-    if error.nearest:
-        problem["nearest"] = list(error.nearest)
+    problem = document(error, instance=request.url.path, request_id=request_id)
     if errors is not None:
         problem["errors"] = list(errors)
     # The envelope adds the id to every answer, but a crash is rendered outside of it.
@@ -101,10 +93,25 @@ def response(
     return JSONResponse(problem, status_code=error.status, headers=headers, media_type=MEDIA_TYPE)
 
 
+def document(error: SemanticLayerError | Failure, *, instance: str, request_id: str) -> dict[str, Any]:
+    """The error as RFC 9457 has it."""
+    problem: dict[str, Any] = {
+        "type": f"urn:insight:problem:{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "instance": instance,
+        "code": error.code,
+        "hint": error.hint,
+        "request_id": request_id,
+    }
+    return problem | ({"nearest": list(error.nearest)} if error.nearest else {})
+
+
 def _headers(error: SemanticLayerError) -> dict[str, str]:
     if error.status == 401:  # noqa: PLR2004
         return {"WWW-Authenticate": 'Bearer realm="insight"'}
-    if isinstance(error, ServiceError) and error.retry_after is not None:
+    if error.retry_after is not None:
         return {"Retry-After": str(max(1, round(error.retry_after.total_seconds())))}
     return {}
 
