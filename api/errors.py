@@ -7,6 +7,7 @@
     │   ├── Forbidden             403  known, but not allowed
     │   ├── UnknownName           404  no such metric, dimension, saved query, …
     │   ├── NotAcceptable         406  no format of the Accept header is offered
+    │   ├── Conflict              409  what is asked about is not in the state that it takes
     │   ├── RequestTooLarge       413  the body is larger than allowed
     │   ├── UnsupportedMediaType  415  the body is no JSON by its Content-Type
     │   ├── InvalidQuery          422  readable, but wrong or unanswerable
@@ -22,6 +23,7 @@ The transports render these; nobody else invents an error format.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import ClassVar
 
@@ -39,18 +41,29 @@ class SemanticLayerError(Exception):
         A narrower code than the class's own; part of the contract, so it never changes its meaning.
     nearest
         Existing names that resemble an unknown one, best first.
+    retry_after
+        When another try makes sense; None where it does not.
     """
 
     status: ClassVar[int]
     title: ClassVar[str]
     code: str
 
-    def __init__(self, detail: str, *, hint: str, code: str | None = None, nearest: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        hint: str,
+        code: str | None = None,
+        nearest: tuple[str, ...] = (),
+        retry_after: timedelta | None = None,
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.hint = hint
         self.code = code or type(self).code
         self.nearest = nearest
+        self.retry_after = retry_after
 
 
 class RequestError(SemanticLayerError):
@@ -87,6 +100,12 @@ class NotAcceptable(RequestError):
     status, title, code = 406, "No acceptable format", "not_acceptable"
 
 
+class Conflict(RequestError):
+    """What is asked about is not in the state that it takes."""
+
+    status, title, code = 409, "Not in this state", "conflict"
+
+
 class RequestTooLarge(RequestError):
     """The body is larger than allowed."""
 
@@ -110,8 +129,6 @@ class TooManyRequests(RequestError):
 
     Parameters
     ----------
-    retry_after
-        When another try makes sense; None where it does not.
     limit
         How many requests the caller may make in the time that is over after `retry_after`, where that is what it met.
     """
@@ -127,25 +144,12 @@ class TooManyRequests(RequestError):
         retry_after: timedelta | None = None,
         limit: int | None = None,
     ) -> None:
-        super().__init__(detail, hint=hint, code=code)
-        self.retry_after = retry_after
+        super().__init__(detail, hint=hint, code=code, retry_after=retry_after)
         self.limit = limit
 
 
 class ServiceError(SemanticLayerError):
-    """We must mend it.
-
-    Parameters
-    ----------
-    retry_after
-        When another try makes sense; None where it does not.
-    """
-
-    def __init__(
-        self, detail: str, *, hint: str, code: str | None = None, retry_after: timedelta | None = None
-    ) -> None:
-        super().__init__(detail, hint=hint, code=code)
-        self.retry_after = retry_after
+    """We must mend it."""
 
 
 class WrongSetting(ServiceError):
@@ -170,3 +174,27 @@ class QueryTimeout(ServiceError):
     """The warehouse took longer than allowed."""
 
     status, title, code = 504, "The query took too long", "query_timeout"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An error as a value: what is kept of one that nobody was there to be told."""
+
+    status: int
+    title: str
+    code: str
+    detail: str
+    hint: str
+    nearest: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, error: SemanticLayerError) -> Failure:
+        """What the error says."""
+        return cls(
+            status=error.status,
+            title=error.title,
+            code=error.code,
+            detail=error.detail,
+            hint=error.hint,
+            nearest=error.nearest,
+        )

@@ -8,10 +8,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from importlib.metadata import version
 
+import sqlalchemy as sa
 from fastapi import FastAPI
 
 from api.allowance import Allowances
 from api.cache import ResultCache
+from api.deferred import DeferredQueries
+from api.deferred_store import DeferredStore, StoreLimits
 from api.gate import Failures, Gate
 from api.issuer import IssuerKeys
 from api.keys import ApiKeys, hash_secret
@@ -20,9 +23,9 @@ from api.policy import PolicySource
 from api.publication import PublicationFolder, ServedPublication
 from api.query import PageLimits
 from api.redis_tier import RedisTier
-from api.rest import catalog, operations, problems, queries
+from api.rest import catalog, deferred, operations, problems, queries
 from api.rest.envelope import Envelope
-from api.service import SemanticLayer
+from api.service import Apart, SemanticLayer
 from api.settings import AuthMode, Settings
 from api.state import open_state
 from api.tallies import RedisCounts
@@ -54,9 +57,12 @@ def create_app(settings: Settings) -> FastAPI:
                 policies=policies,
                 allowances=allowances,
             )
-            app.state.semantic_layer = await _semantic_layer(
+            layer = app.state.semantic_layer = await _semantic_layer(
                 settings, policies=policies, allowances=allowances, secret=hash_secret(state), closing=closing
             )
+            app.state.deferred_queries = _deferred_queries(settings, layer, state)
+            app.state.deferred_queries.start()
+            closing.push_async_callback(app.state.deferred_queries.close)
             yield
 
     app = FastAPI(
@@ -71,7 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes)
     problems.install(app)
-    for router in (catalog.router, queries.router, operations.router):
+    for router in (catalog.router, queries.router, deferred.router, operations.router):
         app.include_router(router)
     return app
 
@@ -115,6 +121,25 @@ def _open_tokens(settings: Settings, policies: PolicySource, closing: AsyncExitS
     watch = asyncio.create_task(keys.follow())
     closing.callback(watch.cancel)
     return Tokens(keys, issuer=issuer, audience=audience, role_claim=settings.jwt_role_claim, policies=policies)
+
+
+def _deferred_queries(settings: Settings, layer: SemanticLayer, state: sa.Engine) -> DeferredQueries:
+    kept = StoreLimits(
+        waiting=settings.deferred_waiting,
+        waiting_each=settings.deferred_waiting_each,
+        kept_bytes_each=settings.deferred_kept_mb * 10**6,
+        keep_for=timedelta(hours=settings.deferred_keep_h),
+        lease=timedelta(seconds=settings.deferred_lease_s),
+    )
+    # Without a limit of its own, a question means all its rows.
+    limits = PageLimits(default_rows=settings.max_deferred_rows, max_rows=settings.max_deferred_rows)
+    return DeferredQueries(
+        layer,
+        DeferredStore(state, kept),
+        run=Apart(limits=limits, timeout=timedelta(seconds=settings.deferred_timeout_s)),
+        pages=PageLimits(default_rows=settings.default_rows, max_rows=settings.max_rows),
+        at_once=settings.deferred_running,
+    )
 
 
 def _open_cache(settings: Settings) -> ResultCache:

@@ -112,6 +112,11 @@ class Grant:
     role: Role
     rows: Filter | None
 
+    @property
+    def digest(self) -> str:
+        """Names the grant: the same in each process, and another one as soon as anything in it changes."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()
+
     def require_sql(self) -> None:
         """Refuse to show how an answer is made (SQL, lineage), unless the role may see it; raises `Forbidden`."""
         if not self.role.see_sql:

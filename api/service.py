@@ -11,8 +11,9 @@ import time
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from enum import Enum
+from functools import partial
 
 import pyarrow as pa
 import structlog
@@ -31,12 +32,32 @@ from api.warehouse import value_type
 
 _log = structlog.get_logger(__name__)
 
+_INLINE_ROWS = 10_000  # to hash some takes 10 ms; more would make everybody else wait
+
 
 class CacheUse(Enum):
     """Whether an answer that is kept will do, or a new one has to take its place."""
 
     READ = "read"
     RENEW = "renew"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Apart:
+    """A run with limits of its own, which therefore neither shares another's result nor keeps its own for others."""
+
+    limits: PageLimits
+    timeout: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Which part of a stored result is shown: page `number` of `count`, `rows` on each, `total_rows` on all."""
+
+    number: int
+    count: int
+    rows: int
+    total_rows: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +75,8 @@ class Answer:
 
     `table` has one Arrow column for each of `columns`, in that order: money decimal, a time at a grain of a day or
     more a date. `is_truncated` says that more rows follow after `offset + table.num_rows`. `tag` is the same for equal
-    answers, and for these alone.
+    answers, and for these alone. `grant` names what the caller was allowed when it was made. `page` is there where the
+    answer was stored and is shown in parts.
     """
 
     query_id: str
@@ -69,7 +91,9 @@ class Answer:
     is_plan_cached: bool
     result_origin: Origin
     tag: str
+    grant: str
     timings: Timings
+    page: Page | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +162,17 @@ class SemanticLayer:
         with self._served.lease() as publication:
             return await publication.compile(query, grant, self._limits)
 
-    async def query(self, principal: Principal, query: MetricQuery, *, use: CacheUse = CacheUse.READ) -> Answer:
+    async def check(self, principal: Principal, query: MetricQuery, *, limits: PageLimits) -> None:
+        """Return if `query` would answer it now, within these limits; else raise what it would. Nothing runs."""
+        grant = self._grant(principal)
+        with self._served.lease() as publication:
+            await publication.compile(query, grant, limits)
+
+    def grant_digest(self, principal: Principal) -> str:
+        """Names what the caller is allowed now, as `Answer.grant` does; `Forbidden` for a role that is not known."""
+        return self._grant(principal).digest
+
+    async def query(self, principal: Principal, query: MetricQuery, *, use: CacheUse | Apart = CacheUse.READ) -> Answer:
         """The answer, from one publication as a whole.
 
         Raises
@@ -155,8 +189,9 @@ class SemanticLayer:
         started = time.perf_counter()
         grant = self._grant(principal)
         await self._allowances.require_rows(principal, grant.role)
+        limits = use.limits if isinstance(use, Apart) else self._limits
         with self._served.lease() as publication:
-            compiled = await publication.compile(query, grant, self._limits)
+            compiled = await publication.compile(query, grant, limits)
             compiled_at = time.perf_counter()
             tag = _tag(publication.version, compiled)
             result = await self._result(tag, publication.version, compiled, use)
@@ -164,7 +199,7 @@ class SemanticLayer:
         question, rows = compiled.question, result.table
         columns, table = _conform(compiled.columns, rows.slice(0, question.limit))
         masked = {item.column for item in question.group_by if grant.role.hashes(item.dimension.name)}
-        columns, table = _with_hashes(columns, table, masked=masked, secret=self._hash_secret)
+        columns, table = await self._hashed(columns, table, masked)
         answer = Answer(
             query_id=uuid.uuid4().hex,
             table=table,
@@ -178,6 +213,7 @@ class SemanticLayer:
             is_plan_cached=compiled.is_from_cache,
             result_origin=result.origin,
             tag=_digest(tag, sorted(masked)) if masked else tag,
+            grant=grant.digest,
             timings=Timings(
                 compile_ms=_ms(started, compiled_at),
                 run_ms=_ms(compiled_at, ran_at),
@@ -230,17 +266,25 @@ class SemanticLayer:
     def _grant(self, principal: Principal) -> Grant:
         return self._policies.current().grant(principal)
 
-    async def _result(self, key: str, version: str, compiled: CompiledQuery, use: CacheUse) -> CachedResult:
-        async def run() -> pa.Table:
+    async def _hashed(
+        self, columns: tuple[Column, ...], table: pa.Table, masked: Collection[str]
+    ) -> tuple[tuple[Column, ...], pa.Table]:
+        hash_them = partial(_with_hashes, columns, table, masked=masked, secret=self._hash_secret)
+        return await asyncio.to_thread(hash_them) if masked and table.num_rows > _INLINE_ROWS else hash_them()
+
+    async def _result(self, key: str, version: str, compiled: CompiledQuery, use: CacheUse | Apart) -> CachedResult:
+        async def run(within: timedelta | None = None) -> pa.Table:
             # A run may outlive the caller that began it, so it holds a lease of its own.
             with self._served.lease(version) as publication:
-                return await publication.warehouse.query(compiled.sql, compiled.parameters)
+                return await publication.warehouse.query(compiled.sql, compiled.parameters, within=within)
 
         match use:
             case CacheUse.READ:
                 return await self._cache.get_or_run(key, run)
             case CacheUse.RENEW:
                 return await self._cache.refresh(key, run)
+            case Apart(timeout=timeout):
+                return CachedResult(table=await run(timeout), origin=Origin.BYPASS)
 
 
 def _tag(version: str, compiled: CompiledQuery) -> str:
@@ -262,8 +306,9 @@ def _with_hashes(
     """The columns that the role sees hashed, as texts that tell values apart and nothing else."""
     for position, column in enumerate(columns):
         if column.name in masked:
-            texts = pa.array([hashed(value, secret) for value in table.column(position).to_pylist()], pa.string())
-            table = table.set_column(position, column.name, texts)
+            values = table.column(position).to_pylist()
+            texts = {value: hashed(value, secret) for value in set(values)}
+            table = table.set_column(position, column.name, pa.array(map(texts.get, values), pa.string()))
             shown = replace(column, type=ValueType.STRING)
             columns = (*columns[:position], shown, *columns[position + 1 :])
     return columns, table

@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     )
     state_url: str = Field(
         "sqlite:///.insight/state.db",
-        description="SQLAlchemy URL of the service's own state (API keys). SQLite, as it needs no server.",
+        description="SQLAlchemy URL of the service's own state (keys, long queries). SQLite, as it needs no server.",
     )
     auth: AuthMode = Field(
         AuthMode.REQUIRED, description="`off` lets everybody in, and is refused unless bound to loopback."
@@ -91,6 +91,24 @@ class Settings(BaseSettings):
     )
     default_rows: int = Field(10_000, ge=1, description="Rows answered when a query names no limit.")
     max_rows: int = Field(50_000, ge=1, description="Rows at most on one page; more needs an offset.")
+    deferred_running: int = Field(
+        2, ge=0, le=64, description="Submitted queries that run here at once; 0 leaves them to other replicas."
+    )
+    deferred_waiting: int = Field(1_000, ge=1, description="Submitted queries that wait in total; then 503.")
+    deferred_waiting_each: int = Field(20, ge=1, description="Submitted queries of one principal that wait; then 429.")
+    max_deferred_rows: int = Field(
+        1_000_000, ge=1, description="Rows kept of a submitted query; they pass through memory as a whole."
+    )
+    deferred_timeout_s: Seconds = Field(600.0, description="Seconds a submitted query may run in the warehouse.")
+    deferred_keep_h: Annotated[float, Field(gt=0, le=24 * 365)] = Field(
+        24.0, description="Hours that a finished query and its rows are kept: until the next working day."
+    )
+    deferred_kept_mb: int = Field(
+        1_000, ge=1, description="MB of rows kept of one principal in the state database; then 429."
+    )
+    deferred_lease_s: Annotated[float, Field(ge=1, le=3600)] = Field(
+        15.0, description="Seconds without a sign of life until another replica takes a running query over."
+    )
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Bytes of a request body at most; queries are small.")
 
     @property

@@ -89,11 +89,11 @@ class Warehouse:
         schema = self._run(f"SELECT {columns} FROM {relation} LIMIT 0", {}, _Flight()).schema  # noqa: S608
         return {field.name: value_type(field.type) for field in schema}
 
-    async def query(self, sql: str, parameters: Mapping[str, Value]) -> pa.Table:
+    async def query(self, sql: str, parameters: Mapping[str, Value], *, within: timedelta | None = None) -> pa.Table:
         """The answer of one SELECT, in the types of the engine.
 
-        Runs in a thread. If the time-out passes or the caller goes away, the statement is interrupted in the
-        engine, and its connection goes back to the pool only after it stopped.
+        Runs in a thread. If the time-out passes (`within`, or else that of the limits) or the caller goes away, the
+        statement is interrupted in the engine, and its connection goes back to the pool only after it stopped.
 
         Raises
         ------
@@ -102,19 +102,20 @@ class Warehouse:
         InvalidQuery
             The engine needs more memory than allowed.
         """
+        allowed_s = (within or self._limits.query_timeout).total_seconds()
         flight = _Flight()
         running = asyncio.get_running_loop().run_in_executor(self._threads, self._run, sql, parameters, flight)
         try:
-            done, _ = await asyncio.wait((running,), timeout=self._limits.query_timeout.total_seconds())
+            done, _ = await asyncio.wait((running,), timeout=allowed_s)
         except asyncio.CancelledError:
             await _stopped(running, flight)
             raise
         if not done:
             await _stopped(running, flight)
-            seconds = self._limits.query_timeout.total_seconds()
             raise QueryTimeout(
-                f"The query ran longer than {seconds:g} s and was stopped",
-                hint="Ask for a shorter time range, fewer group-bys, or raise INSIGHT_QUERY_TIMEOUT_S.",
+                f"The query ran longer than {allowed_s:g} s and was stopped",
+                hint="Ask for a shorter time range or fewer group-bys, or raise "
+                + ("INSIGHT_DEFERRED_TIMEOUT_S." if within else "INSIGHT_QUERY_TIMEOUT_S."),
             )
         return running.result()
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +14,7 @@ import httpx
 
 _TIMEOUT_S = 60.0  # twice the service's own query time-out
 _READY_PAUSE_S = 0.2
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.1, 2.0  # between looks at a submitted query
 
 
 class ApiError(Exception):
@@ -94,6 +96,52 @@ class Client:
     def query_bytes(self, request: Mapping[str, Any], *, media_type: str) -> bytes:
         """The answer in another format: `text/csv`, or the Arrow or Parquet type."""
         return self._send("POST", "/v1/query", json=request, headers={"Accept": media_type}).content
+
+    def submit(self, request: Mapping[str, Any]) -> str:
+        """The id of the request, which now waits to be run in the background; for those that take long."""
+        return str(self._send("POST", "/v1/queries", json=request).json()["query_id"])
+
+    def submitted(self, query_id: str) -> dict[str, Any]:
+        """How far a submitted query is: its `state`, and in the end `row_count` or `error`."""
+        return self._get(f"/v1/queries/{query_id}", {})
+
+    def wait(self, query_id: str, *, seconds: float = math.inf) -> dict[str, Any]:
+        """The submitted query, once it has succeeded.
+
+        Raises
+        ------
+        ApiError
+            It failed or was cancelled, or has not finished after that many seconds (`not_finished`); then it goes on.
+        """
+        deadline, pause_s = time.monotonic() + seconds, _FIRST_PAUSE_S
+        while (query := self.submitted(query_id))["state"] in ("queued", "running"):
+            if time.monotonic() >= deadline:
+                raise ApiError(f"The query is still {query['state']}", hint="Wait again.", code="not_finished")
+            time.sleep(min(pause_s, max(0.0, deadline - time.monotonic())))
+            pause_s = min(2 * pause_s, _LAST_PAUSE_S)
+        if query["state"] == "succeeded":
+            return query
+        problem = query["error"] or {
+            "detail": "The query was cancelled",
+            "hint": "Submit it again.",
+            "code": "cancelled",
+        }
+        raise ApiError(problem["detail"], hint=problem["hint"], code=problem["code"])
+
+    def pages(self, query_id: str, *, rows: int | None = None) -> Iterator[dict[str, Any]]:
+        """The answer (as `query` has it) of a submitted query that has succeeded, page by page."""
+        page, count = 1, 1
+        while page <= count:
+            given = {"page": page} | ({"page_size": rows} if rows else {})
+            content = self._send("GET", f"/v1/queries/{query_id}/results", params=given).content
+            answer: dict[str, Any] = json.loads(content, parse_float=Decimal)
+            count = answer["meta"]["page_count"]
+            page += 1
+            yield answer
+
+    def cancel(self, query_id: str) -> None:
+        """End a submitted query: stop it, or let its rows go."""
+        self._send("DELETE", f"/v1/queries/{query_id}")
 
     def _get(self, path: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         given = {name: value for name, value in parameters.items() if value is not None}

@@ -7,6 +7,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
+from api.deferred import DeferredQueries
 from api.gate import Gate
 from api.policy import Principal
 from api.service import SemanticLayer
@@ -34,5 +35,11 @@ async def principal(
     return admitted.principal
 
 
+async def deferred_queries(request: Request) -> DeferredQueries:
+    """What is submitted and read later, as `create_app` wired it."""
+    return cast("DeferredQueries", request.app.state.deferred_queries)
+
+
 Layer = Annotated[SemanticLayer, Depends(semantic_layer)]
+Deferred = Annotated[DeferredQueries, Depends(deferred_queries)]
 Caller = Annotated[Principal, Depends(principal)]

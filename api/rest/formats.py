@@ -15,7 +15,7 @@ import pyarrow.parquet
 
 from api.compiler import Column
 from api.errors import NotAcceptable
-from api.service import Answer
+from api.service import Answer, Page
 
 JSON = "application/json"
 CSV = "text/csv"
@@ -128,7 +128,11 @@ def meta(answer: Answer) -> Mapping[str, Any]:
             "run_ms": answer.timings.run_ms,
             "total_ms": answer.timings.total_ms,
         },
-    }
+    } | (_page(answer.page) if answer.page else {})
+
+
+def _page(page: Page) -> dict[str, Any]:
+    return {"page": page.number, "page_count": page.count, "page_size": page.rows, "total_rows": page.total_rows}
 
 
 def _csv(answer: Answer) -> bytes:

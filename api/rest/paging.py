@@ -27,10 +27,10 @@ def page(items: Iterable[Any], *, key: Callable[[Any], str], limit: int, cursor:
         The cursor is none of ours.
     """
     ordered = sorted(items, key=key)
-    after = _decoded(cursor) if cursor else ""
+    after = decoded(cursor) if cursor else ""
     rest = [item for item in ordered if key(item) > after]
     shown = rest[:limit]
-    next_cursor = _encoded(key(shown[-1])) if len(rest) > limit else None
+    next_cursor = encoded(key(shown[-1])) if len(rest) > limit else None
     return Listing(data=shown, meta=ListMeta(total=len(ordered), next_cursor=next_cursor))
 
 
@@ -39,11 +39,13 @@ def whole(items: Sequence[Any]) -> Listing[Any]:
     return Listing(data=list(items), meta=ListMeta(total=len(items), next_cursor=None))
 
 
-def _encoded(name: str) -> str:
+def encoded(name: str) -> str:
+    """The cursor behind the item of that name."""
     return base64.urlsafe_b64encode(name.encode()).decode()
 
 
-def _decoded(cursor: str) -> str:
+def decoded(cursor: str) -> str:
+    """The name of the item that the cursor stands behind; raises `UnreadableRequest` for one that is none of ours."""
     try:
         return base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeError) as error:

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from api.allowance import Allowance
 from api.errors import (
+    Failure,
     InternalFault,
     InvalidQuery,
     SemanticLayerError,
@@ -62,6 +63,7 @@ _DESCRIPTIONS = {
     401: "No key, or not a valid one.",
     403: "Known, but the policy does not allow it.",
     404: "An unknown name; the problem carries the nearest ones.",
+    409: "It is not in the state that this takes; see Retry-After.",
     406: "None of the accepted formats is offered.",
     413: "The body is too large.",
     415: "The Content-Type is not application/json.",
@@ -85,18 +87,7 @@ def response(
 ) -> JSONResponse:
     """The error as a response."""
     request_id = getattr(request.state, "request_id", "")
-    problem: dict[str, Any] = {
-        "type": f"urn:insight:problem:{error.code}",
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-        "instance": request.url.path,
-        "code": error.code,
-        "hint": error.hint,
-        "request_id": request_id,
-    }
-    if error.nearest:
-        problem["nearest"] = list(error.nearest)
+    problem = document(error, instance=request.url.path, request_id=request_id)
     if errors is not None:
         problem["errors"] = list(errors)
     # The envelope adds the id to every answer, but a crash is rendered outside of it.
@@ -104,10 +95,25 @@ def response(
     return JSONResponse(problem, status_code=error.status, headers=headers, media_type=MEDIA_TYPE)
 
 
+def document(error: SemanticLayerError | Failure, *, instance: str, request_id: str) -> dict[str, Any]:
+    """The error as RFC 9457 has it."""
+    problem: dict[str, Any] = {
+        "type": f"urn:insight:problem:{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "instance": instance,
+        "code": error.code,
+        "hint": error.hint,
+        "request_id": request_id,
+    }
+    return problem | ({"nearest": list(error.nearest)} if error.nearest else {})
+
+
 def _headers(error: SemanticLayerError) -> dict[str, str]:
     if error.status == 401:  # noqa: PLR2004
         return {"WWW-Authenticate": 'Bearer realm="insight"'}
-    if not isinstance(error, ServiceError | TooManyRequests) or error.retry_after is None:
+    if error.retry_after is None:
         return {}
     headers = {"Retry-After": str(max(1, round(error.retry_after.total_seconds())))}
     if isinstance(error, TooManyRequests) and error.limit is not None:

@@ -45,7 +45,7 @@ async def run_query(
     """Answer a question for metrics."""
     media_type = formats.negotiate(accept)
     answer = await layer.query(caller, body.parsed(), use=_use(cache_control))
-    return _rendered(answer, media_type, if_none_match)
+    return rendered(answer, media_type, if_none_match)
 
 
 @router.post(
@@ -75,7 +75,7 @@ async def run_saved_query(
     """Answer a saved query."""
     media_type = formats.negotiate(accept)
     answer = await layer.saved_query(caller, name, use=_use(cache_control))
-    return _rendered(answer, media_type, if_none_match)
+    return rendered(answer, media_type, if_none_match)
 
 
 def _use(cache_control: str | None) -> CacheUse:
@@ -83,7 +83,8 @@ def _use(cache_control: str | None) -> CacheUse:
     return CacheUse.RENEW if wishes & {"no-cache", "no-store"} else CacheUse.READ
 
 
-def _rendered(answer: Answer, media_type: str, if_none_match: str | None) -> Response:
+def rendered(answer: Answer, media_type: str, if_none_match: str | None) -> Response:
+    """The answer in the format, or 304 where the caller has it."""
     timings = answer.timings
     # Weak (RFC 9110, 8.8.1): the rows are the same, but each answer has an id and timings of its own.
     tag = f'W/"{answer.tag}.{formats.OFFERED.index(media_type)}"'

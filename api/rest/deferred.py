@@ -1,0 +1,154 @@
+"""Long queries: submit one, follow it, read its rows page by page, end it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import Field
+
+from api.deferred import DeferredQuery
+from api.deferred_store import State
+from api.rest import formats, problems
+from api.rest.access import Caller, Deferred
+from api.rest.paging import Cursor, Limit, decoded, encoded
+from api.rest.queries import Accept, IfNoneMatch, rendered
+from api.rest.requests import QueryBody
+from api.rest.resources import AnswerMeta, AnswerResource, Listing, ListMeta, Resource, TimingsResource
+
+router = APIRouter(prefix="/v1/queries", tags=["long queries"], responses=problems.describe(401, 403, 503))
+
+_POLL_AGAIN = {"Retry-After": "1"}
+
+QueryId = Annotated[str, Path(min_length=1, max_length=100, description="`query_id` of the submitted query.")]
+
+
+class DeferredQueryResource(Resource):
+    """A submitted query, and how far it is."""
+
+    query_id: str
+    state: State = Field(description="`queued` and `running` go on; `succeeded`, `failed` and `cancelled` are final.")
+    metrics: list[str]
+    group_by: list[str]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime | None = Field(description="From then on the query and its rows are gone.")
+    attempts: int = Field(description="How often it was begun; more than once if the service ended meanwhile.")
+    publication: str | None = Field(description="The version of the data that it ran on.")
+    row_count: int | None
+    truncated: bool | None = Field(description="Whether it found more rows than it may keep.")
+    timings: TimingsResource | None
+    error: problems.Problem | None = Field(description="Why it failed; its request_id is the query_id in the log.")
+
+    @classmethod
+    def of(cls, query: DeferredQuery) -> DeferredQueryResource:
+        """The query as answered."""
+        question, answer, failure = query.question, query.answer, query.failure
+        path = f"/v1/queries/{query.query_id}"
+        return cls(
+            query_id=query.query_id,
+            state=query.state,
+            metrics=list(question.metrics) if question else [],
+            group_by=list(question.group_by) if question else [],
+            created_at=_aware(query.created_at),
+            started_at=query.started_at and _aware(query.started_at),
+            finished_at=query.finished_at and _aware(query.finished_at),
+            expires_at=query.expires_at and _aware(query.expires_at),
+            attempts=query.attempts,
+            publication=answer and answer.publication,
+            row_count=query.row_count,
+            truncated=answer and answer.is_truncated,
+            timings=answer and TimingsResource.model_validate(answer.timings, from_attributes=True),
+            error=failure and problems.Problem(**problems.document(failure, instance=path, request_id=query.query_id)),
+        )
+
+
+class PageMeta(AnswerMeta):
+    """Where an answer comes from, and which part of it this is; `row_count` counts the rows of this page."""
+
+    page: int
+    page_count: int = Field(description="One at least, even without rows.")
+    page_size: int = Field(description="Rows on each page but the last.")
+    total_rows: int
+
+
+class PageResource(AnswerResource):
+    """One page of an answer's rows."""
+
+    meta: PageMeta
+
+
+_PAGES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": PageResource,
+        "description": "The rows of the page, in the format that Accept likes best.",
+        "content": {
+            media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in formats.OFFERED[2:]
+        }
+        | {formats.CSV: {"schema": {"type": "string"}}},
+    },
+    304: {"description": "The page is the one that If-None-Match names."},
+    **problems.describe(404, 406, 409, 422),
+}
+
+
+@router.post("", status_code=202, responses=problems.describe(400, 404, 413, 415, 422, 429))
+async def submit_query(
+    deferred: Deferred, caller: Caller, body: QueryBody, response: Response
+) -> DeferredQueryResource:
+    """Submit a question that may take long; Location says where to follow it."""
+    submitted = await deferred.submit(caller, body.parsed())
+    response.headers["Location"] = f"/v1/queries/{submitted.query_id}"
+    response.headers.update(_POLL_AGAIN)
+    return DeferredQueryResource.of(submitted)
+
+
+@router.get("", responses=problems.describe(400, 422))
+async def list_queries(
+    deferred: Deferred, caller: Caller, limit: Limit = 100, cursor: Cursor = None
+) -> Listing[DeferredQueryResource]:
+    """The caller's own queries, newest first."""
+    before = decoded(cursor) if cursor else None
+    # One more than shown tells whether there is another page.
+    found, total = await deferred.recent(caller, before=before, limit=limit + 1)
+    shown = found[:limit]
+    next_cursor = encoded(shown[-1].query_id) if len(found) > limit else None
+    data = [DeferredQueryResource.of(query) for query in shown]
+    return Listing(data=data, meta=ListMeta(total=total, next_cursor=next_cursor))
+
+
+@router.get("/{query_id}", responses=problems.describe(404, 422))
+async def get_query(deferred: Deferred, caller: Caller, query_id: QueryId, response: Response) -> DeferredQueryResource:
+    """How far a query is."""
+    found = await deferred.find(caller, query_id)
+    if not found.state.is_final:
+        response.headers.update(_POLL_AGAIN)
+    return DeferredQueryResource.of(found)
+
+
+@router.get("/{query_id}/results", response_class=Response, responses=_PAGES)
+async def get_query_results(
+    deferred: Deferred,
+    caller: Caller,
+    query_id: QueryId,
+    page: Annotated[int, Query(ge=1, le=2**31, description="The first is 1.")] = 1,
+    page_size: Annotated[int | None, Query(ge=1, le=2**31, description="Rows on each page.")] = None,
+    accept: Accept = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """One page of a query's rows; 409 with Retry-After until it has finished."""
+    media_type = formats.negotiate(accept)
+    answer = await deferred.results(caller, query_id, page=page, rows=page_size)
+    return rendered(answer, media_type, if_none_match)
+
+
+@router.delete("/{query_id}", status_code=204, responses=problems.describe(404, 422))
+async def end_query(deferred: Deferred, caller: Caller, query_id: QueryId) -> None:
+    """Cancel a query, or let the rows of one that has succeeded go; again and again, if need be."""
+    await deferred.end(caller, query_id)
+
+
+def _aware(at: datetime) -> datetime:
+    return at.replace(tzinfo=UTC)
