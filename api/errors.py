@@ -7,13 +7,15 @@
     │   ├── Forbidden             403  known, but not allowed
     │   ├── UnknownName           404  no such metric, dimension, saved query, …
     │   ├── NotAcceptable         406  no format of the Accept header is offered
+    │   ├── RequestTimeout        408  the body did not arrive in time
     │   ├── RequestTooLarge       413  the body is larger than allowed
     │   ├── UnsupportedMediaType  415  the body is no JSON by its Content-Type
-    │   └── InvalidQuery          422  readable, but wrong or unanswerable
+    │   ├── InvalidQuery          422  readable, but wrong or unanswerable
+    │   └── TooManyRequests       429  more at once than one caller's share
     └── ServiceError              we must mend it
         ├── WrongSetting          500  a setting stops the start
         ├── InternalFault         500  a defect; the log has it under the request id
-        ├── Unavailable           503  nothing is published, or the warehouse is away
+        ├── Unavailable           503  nothing is published, the warehouse is away, or too much is asked at once
         └── QueryTimeout          504  the warehouse took longer than allowed
 
 The transports render these; nobody else invents an error format.
@@ -86,6 +88,12 @@ class NotAcceptable(RequestError):
     status, title, code = 406, "No acceptable format", "not_acceptable"
 
 
+class RequestTimeout(RequestError):
+    """The body did not arrive in time."""
+
+    status, title, code = 408, "The request took too long to arrive", "request_timeout"
+
+
 class RequestTooLarge(RequestError):
     """The body is larger than allowed."""
 
@@ -102,6 +110,22 @@ class InvalidQuery(RequestError):
     """Readable, but wrong or unanswerable."""
 
     status, title, code = 422, "The query cannot be answered", "invalid_query"
+
+
+class TooManyRequests(RequestError):
+    """The caller asks for more than its share.
+
+    Parameters
+    ----------
+    retry_after
+        When another try makes sense.
+    """
+
+    status, title, code = 429, "Too many requests", "too_many_requests"
+
+    def __init__(self, detail: str, *, hint: str, retry_after: timedelta, code: str | None = None) -> None:
+        super().__init__(detail, hint=hint, code=code)
+        self.retry_after = retry_after
 
 
 class ServiceError(SemanticLayerError):
@@ -133,7 +157,7 @@ class InternalFault(ServiceError):
 
 
 class Unavailable(ServiceError):
-    """Nothing is published yet, or the warehouse is away."""
+    """Nothing is published yet, the warehouse is away, or more is asked at once than can be answered."""
 
     status, title, code = 503, "Not available right now", "unavailable"
 

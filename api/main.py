@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from api.admission import Admission, QueueLimits
 from api.cache import ResultCache
 from api.keys import ApiKeys, hash_secret, open_state
 from api.opened import open_publication
@@ -78,8 +79,19 @@ async def _semantic_layer(settings: Settings, secret: bytes, closing: AsyncExitS
         limits=PageLimits(default_rows=settings.default_rows, max_rows=settings.max_rows),
         policies=PolicySource(settings.policy_file),
         cache=cache,
+        admission=_open_admission(settings),
         hash_secret=secret,
     )
+
+
+def _open_admission(settings: Settings) -> Admission:
+    queue = QueueLimits(
+        total=settings.queue_size,
+        per_principal=settings.queue_size_per_principal,
+        timeout=timedelta(seconds=settings.queue_timeout_s),
+    )
+    # A place is a connection: whoever has one finds a thread and a connection free.
+    return Admission(places=settings.pool_size, queue=queue)
 
 
 def _open_cache(settings: Settings) -> ResultCache:

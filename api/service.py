@@ -17,6 +17,7 @@ from enum import Enum
 import pyarrow as pa
 import structlog
 
+from api.admission import Admission
 from api.cache import CachedResult, Origin, ResultCache
 from api.catalog import Catalog, Metric, ValueType
 from api.compiler import Column, CompiledQuery
@@ -92,6 +93,7 @@ class SemanticLayer:
         limits: PageLimits,
         policies: PolicySource,
         cache: ResultCache,
+        admission: Admission,
         hash_secret: bytes,
     ) -> None:
         self._folder = folder
@@ -99,6 +101,7 @@ class SemanticLayer:
         self._limits = limits
         self._policies = policies
         self._cache = cache
+        self._admission = admission
         self._hash_secret = hash_secret
 
     @property
@@ -146,6 +149,8 @@ class SemanticLayer:
             The policy does not know the role, or the question filters by what it sees hashed.
         QueryTimeout, Unavailable
             As `api.warehouse.Warehouse.query` says, or nothing is published.
+        TooManyRequests, Unavailable
+            As `api.admission.Admission.place` says, where the query has to run.
         """
         started = time.perf_counter()
         grant = self._grant(principal)
@@ -153,7 +158,7 @@ class SemanticLayer:
             compiled = await publication.compile(query, grant, self._limits)
             compiled_at = time.perf_counter()
             tag = _tag(publication.version, compiled)
-            result = await self._result(tag, publication.version, compiled, use)
+            result = await self._result(principal, tag, publication.version, compiled, use)
             ran_at = time.perf_counter()
         question, rows = compiled.question, result.table
         columns, table = _conform(compiled.columns, rows.slice(0, question.limit))
@@ -214,11 +219,14 @@ class SemanticLayer:
     def _grant(self, principal: Principal) -> Grant:
         return self._policies.current().grant(principal)
 
-    async def _result(self, key: str, version: str, compiled: CompiledQuery, use: CacheUse) -> CachedResult:
+    async def _result(
+        self, principal: Principal, key: str, version: str, compiled: CompiledQuery, use: CacheUse
+    ) -> CachedResult:
         async def run() -> pa.Table:
-            # A run may outlive the caller that began it, so it holds a lease of its own.
+            # A run may outlive the caller that began it, so it holds a lease of its own, while it waits, too.
             with self._served.lease(version) as publication:
-                return await publication.warehouse.query(compiled.sql, compiled.parameters)
+                async with self._admission.place(principal.principal_id):
+                    return await publication.warehouse.query(compiled.sql, compiled.parameters)
 
         match use:
             case CacheUse.READ:

@@ -55,7 +55,8 @@ class Warehouse:
         warnings.filterwarnings("ignore", message="Arrow output on a DB-API result", category=UserWarning)
         self._file = file
         self._limits = limits
-        # One thread for each connection, so that whoever has a thread has a connection; the others queue here.
+        # One thread for each connection, so that whoever has a thread has a connection. Who asks for more at once than
+        # there are waits here, its time-out running: the service lets in no more than that (`api.admission`).
         self._threads = ThreadPoolExecutor(max_workers=limits.connections, thread_name_prefix="warehouse")
         self._engine = sa.create_engine(
             sa.URL.create("duckdb", database=str(file.resolve())),

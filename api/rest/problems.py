@@ -17,6 +17,7 @@ from api.errors import (
     InvalidQuery,
     SemanticLayerError,
     ServiceError,
+    TooManyRequests,
     UnreadableRequest,
     UnsupportedMediaType,
 )
@@ -104,7 +105,7 @@ def response(
 def _headers(error: SemanticLayerError) -> dict[str, str]:
     if error.status == 401:  # noqa: PLR2004
         return {"WWW-Authenticate": 'Bearer realm="insight"'}
-    if isinstance(error, ServiceError) and error.retry_after is not None:
+    if isinstance(error, ServiceError | TooManyRequests) and error.retry_after is not None:
         return {"Retry-After": str(max(1, round(error.retry_after.total_seconds())))}
     return {}
 
