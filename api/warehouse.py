@@ -66,6 +66,8 @@ class Warehouse:
             max_overflow=0,
             pool_reset_on_return=None,  # nothing to roll back: every statement is a SELECT
         )
+        self._locking = threading.Lock()
+        sa.event.listen(self._engine, "connect", self._lock)
 
     def check_complete(self) -> None:
         """Return if the file is as long as it says. Blocks; DuckDB reads a cut one until a query meets the gap.
@@ -132,6 +134,15 @@ class Warehouse:
                 "The published data cannot be opened", hint="Publish again, or go back: insight pipeline rollback"
             ) from error
 
+    def _lock(self, connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:
+        """Close the door that was open until the file was: DuckDB lets SQL read a database's file and write its log."""
+        cursor = connection.cursor()
+        with self._locking:  # all connections to the file share one configuration
+            cursor.execute("SELECT current_setting('lock_configuration')")
+            if cursor.fetchall() == [(False,)]:
+                cursor.execute("SET disabled_filesystems = 'LocalFileSystem'")
+                cursor.execute("SET lock_configuration = true")
+
     def _run(self, sql: str, parameters: Mapping[str, Value], flight: _Flight) -> pa.Table:
         connection = self._connect()
         try:
@@ -188,7 +199,7 @@ def _hardened(limits: EngineLimits) -> dict[str, str]:
         "python_enable_replacements": "false",  # else a table name may mean a variable of this process
         "memory_limit": f"{limits.memory_mb}MB",
         "threads": str(limits.threads),
-        "lock_configuration": "true",
+        "temp_directory": "",  # else a query that needs more memory would fill the disk of the publications instead
     }
 
 
