@@ -7,6 +7,7 @@
     │   ├── Forbidden             403  known, but not allowed
     │   ├── UnknownName           404  no such metric, dimension, saved query, …
     │   ├── NotAcceptable         406  no format of the Accept header is offered
+    │   ├── RequestTimeout        408  the body did not arrive in time
     │   ├── Conflict              409  what is asked about is not in the state that it takes
     │   ├── RequestTooLarge       413  the body is larger than allowed
     │   ├── UnsupportedMediaType  415  the body is no JSON by its Content-Type
@@ -15,7 +16,7 @@
     └── ServiceError              we must mend it
         ├── WrongSetting          500  a setting stops the start
         ├── InternalFault         500  a defect; the log has it under the request id
-        ├── Unavailable           503  nothing is published, or the warehouse is away
+        ├── Unavailable           503  nothing is published, the warehouse is away, or too much is asked at once
         └── QueryTimeout          504  the warehouse took longer than allowed
 
 The transports render these; nobody else invents an error format.
@@ -100,6 +101,12 @@ class NotAcceptable(RequestError):
     status, title, code = 406, "No acceptable format", "not_acceptable"
 
 
+class RequestTimeout(RequestError):
+    """The body did not arrive in time."""
+
+    status, title, code = 408, "The request took too long to arrive", "request_timeout"
+
+
 class Conflict(RequestError):
     """What is asked about is not in the state that it takes."""
 
@@ -165,7 +172,7 @@ class InternalFault(ServiceError):
 
 
 class Unavailable(ServiceError):
-    """Nothing is published yet, or the warehouse is away."""
+    """Nothing is published yet, the warehouse is away, or more is asked at once than can be answered."""
 
     status, title, code = 503, "Not available right now", "unavailable"
 

@@ -11,6 +11,7 @@ from importlib.metadata import version
 import sqlalchemy as sa
 from fastapi import FastAPI
 
+from api.admission import Admission, QueueLimits
 from api.allowance import Allowances
 from api.cache import ResultCache
 from api.deferred import DeferredQueries
@@ -107,6 +108,7 @@ async def _semantic_layer(
         policies=policies,
         cache=cache,
         allowances=allowances,
+        admission=_open_admission(settings),
         hash_secret=secret,
     )
 
@@ -140,6 +142,16 @@ def _deferred_queries(settings: Settings, layer: SemanticLayer, state: sa.Engine
         pages=PageLimits(default_rows=settings.default_rows, max_rows=settings.max_rows),
         at_once=settings.deferred_running,
     )
+
+
+def _open_admission(settings: Settings) -> Admission:
+    queue = QueueLimits(
+        total=settings.queue_size,
+        per_principal=settings.queue_size_per_principal,
+        timeout=timedelta(seconds=settings.queue_timeout_s),
+    )
+    # A place is a connection: whoever has one finds a thread and a connection free.
+    return Admission(places=settings.pool_size, queue=queue)
 
 
 def _open_cache(settings: Settings) -> ResultCache:

@@ -18,6 +18,7 @@ from functools import partial
 import pyarrow as pa
 import structlog
 
+from api.admission import Admission
 from api.allowance import Allowances
 from api.cache import CachedResult, Origin, ResultCache
 from api.catalog import Catalog, Metric, ValueType
@@ -118,6 +119,7 @@ class SemanticLayer:
         policies: PolicySource,
         cache: ResultCache,
         allowances: Allowances,
+        admission: Admission,
         hash_secret: bytes,
     ) -> None:
         self._folder = folder
@@ -126,6 +128,7 @@ class SemanticLayer:
         self._policies = policies
         self._cache = cache
         self._allowances = allowances
+        self._admission = admission
         self._hash_secret = hash_secret
 
     @property
@@ -181,10 +184,10 @@ class SemanticLayer:
             As `api.query.check` says, or the query is too large for the engine.
         Forbidden
             The policy does not know the role, or the question filters by what it sees hashed.
-        TooManyRequests
-            The caller has had its rows of the day.
         QueryTimeout, Unavailable
             As `api.warehouse.Warehouse.query` says, or nothing is published.
+        TooManyRequests, Unavailable
+            The caller has had its rows of the day; or as `api.admission.Admission.place` says, if the query has to run.
         """
         started = time.perf_counter()
         grant = self._grant(principal)
@@ -194,7 +197,7 @@ class SemanticLayer:
             compiled = await publication.compile(query, grant, limits)
             compiled_at = time.perf_counter()
             tag = _tag(publication.version, compiled)
-            result = await self._result(tag, publication.version, compiled, use)
+            result = await self._result(principal, tag, publication.version, compiled, use)
             ran_at = time.perf_counter()
         question, rows = compiled.question, result.table
         columns, table = _conform(compiled.columns, rows.slice(0, question.limit))
@@ -272,11 +275,14 @@ class SemanticLayer:
         hash_them = partial(_with_hashes, columns, table, masked=masked, secret=self._hash_secret)
         return await asyncio.to_thread(hash_them) if masked and table.num_rows > _INLINE_ROWS else hash_them()
 
-    async def _result(self, key: str, version: str, compiled: CompiledQuery, use: CacheUse | Apart) -> CachedResult:
+    async def _result(
+        self, principal: Principal, key: str, version: str, compiled: CompiledQuery, use: CacheUse | Apart
+    ) -> CachedResult:
         async def run(within: timedelta | None = None) -> pa.Table:
-            # A run may outlive the caller that began it, so it holds a lease of its own.
+            # A run may outlive the caller that began it, so it holds a lease of its own, while it waits, too.
             with self._served.lease(version) as publication:
-                return await publication.warehouse.query(compiled.sql, compiled.parameters, within=within)
+                async with self._admission.place(principal.principal_id):
+                    return await publication.warehouse.query(compiled.sql, compiled.parameters, within=within)
 
         match use:
             case CacheUse.READ:

@@ -83,6 +83,15 @@ class Settings(BaseSettings):
         le=256,
         description="Warehouse connections, so queries that run at once; the embedded engine has 2 cores.",
     )
+    queue_timeout_s: Seconds = Field(
+        10.0, description="Seconds a query may wait for its turn; a person at a dashboard waits no longer."
+    )
+    queue_size: int = Field(
+        128, ge=0, description="Queries that wait at most; more are refused at once, and would wait too long anyway."
+    )
+    queue_size_per_principal: int = Field(
+        64, ge=0, description="Of these, queries of one principal; half, so that nobody fills the queue alone."
+    )
     engine_memory_mb: int = Field(
         512, ge=64, description="MB the embedded engine may use: a query that needs more fails, the service does not."
     )

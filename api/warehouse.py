@@ -55,7 +55,8 @@ class Warehouse:
         warnings.filterwarnings("ignore", message="Arrow output on a DB-API result", category=UserWarning)
         self._file = file
         self._limits = limits
-        # One thread for each connection, so that whoever has a thread has a connection; the others queue here.
+        # One thread for each connection, so that whoever has a thread has a connection. Who asks for more at once than
+        # there are waits here, its time-out running: the service lets in no more than that (`api.admission`).
         self._threads = ThreadPoolExecutor(max_workers=limits.connections, thread_name_prefix="warehouse")
         self._engine = sa.create_engine(
             sa.URL.create("duckdb", database=str(file.resolve())),
@@ -65,6 +66,8 @@ class Warehouse:
             max_overflow=0,
             pool_reset_on_return=None,  # nothing to roll back: every statement is a SELECT
         )
+        self._locking = threading.Lock()
+        sa.event.listen(self._engine, "connect", self._lock)
 
     def check_complete(self) -> None:
         """Return if the file is as long as it says. Blocks; DuckDB reads a cut one until a query meets the gap.
@@ -132,6 +135,15 @@ class Warehouse:
                 "The published data cannot be opened", hint="Publish again, or go back: insight pipeline rollback"
             ) from error
 
+    def _lock(self, connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:
+        """Close the door that was open until the file was: DuckDB lets SQL read a database's file and write its log."""
+        cursor = connection.cursor()
+        with self._locking:  # all connections to the file share one configuration
+            cursor.execute("SELECT current_setting('lock_configuration')")
+            if cursor.fetchall() == [(False,)]:
+                cursor.execute("SET disabled_filesystems = 'LocalFileSystem'")
+                cursor.execute("SET lock_configuration = true")
+
     def _run(self, sql: str, parameters: Mapping[str, Value], flight: _Flight) -> pa.Table:
         connection = self._connect()
         try:
@@ -188,7 +200,7 @@ def _hardened(limits: EngineLimits) -> dict[str, str]:
         "python_enable_replacements": "false",  # else a table name may mean a variable of this process
         "memory_limit": f"{limits.memory_mb}MB",
         "threads": str(limits.threads),
-        "lock_configuration": "true",
+        "temp_directory": "",  # else a query that needs more memory would fill the disk of the publications instead
     }
 
 

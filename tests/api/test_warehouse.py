@@ -65,6 +65,13 @@ FORBIDDEN = (
     "COPY marts.fct_sales TO '{folder}/out.csv'",
     "COPY (SELECT 1) TO '{folder}/out.parquet' (FORMAT parquet)",
     "COPY marts.fct_sales FROM '{folder}/in.csv'",
+    # DuckDB itself has to read and write these, and by default lets SQL do so, too.
+    "COPY (SELECT 1) TO '{data}.wal'",
+    "COPY (SELECT 1) TO '{data}.tmp/out.csv'",
+    "SELECT * FROM read_blob('{data}')",
+    "ATTACH '{data}' AS other",
+    "SET disabled_filesystems = ''",
+    "SET temp_directory = '{folder}'",
     "EXPORT DATABASE '{folder}/out'",
     "IMPORT DATABASE '{folder}/out'",
     "ATTACH '{folder}/other.duckdb' AS other",
@@ -95,27 +102,30 @@ FORBIDDEN = (
 
 
 @pytest.mark.parametrize("statement", FORBIDDEN)
-async def test_the_serving_connection_refuses(warehouse: Warehouse, tmp_path: Path, statement: str) -> None:
+async def test_the_serving_connection_refuses(
+    warehouse: Warehouse, data_file: Path, tmp_path: Path, statement: str
+) -> None:
     a_variable_of_this_process = __import__("pyarrow").table({"x": [1]})
     (tmp_path / "in.csv").write_text("a,b\n1,2\n")
 
     with pytest.raises(SemanticLayerError):
-        await warehouse.query(statement.format(folder=tmp_path), {})
+        await warehouse.query(statement.format(folder=tmp_path, data=data_file), {})
 
+    assert names_in(data_file.parent) == [data_file.name]
     assert a_variable_of_this_process.num_rows == 1
     assert names_in(tmp_path) == ["in.csv"]
     assert await is_healthy(warehouse)
 
 
-async def test_a_refused_statement_has_changed_no_setting(warehouse: Warehouse) -> None:
+async def test_a_refused_statement_has_changed_no_setting(warehouse: Warehouse, data_file: Path) -> None:
     for statement in FORBIDDEN:
         with pytest.raises(SemanticLayerError):
-            await warehouse.query(statement.format(folder="/nonexistent"), {})
+            await warehouse.query(statement.format(folder="/nonexistent", data=data_file), {})
 
     settings = await warehouse.query(
         "SELECT name, value FROM duckdb_settings() WHERE name IN "
         "('enable_external_access', 'lock_configuration', 'autoload_known_extensions', 'autoinstall_known_extensions', "
-        "'allow_community_extensions', 'threads', 'memory_limit') ORDER BY name",
+        "'allow_community_extensions', 'threads', 'memory_limit', 'temp_directory') ORDER BY name",
         {},
     )
     assert dict(zip(*(column.to_pylist() for column in settings.itercolumns()), strict=True)) == {
@@ -125,6 +135,7 @@ async def test_a_refused_statement_has_changed_no_setting(warehouse: Warehouse) 
         "enable_external_access": "false",
         "lock_configuration": "true",
         "memory_limit": "244.1 MiB",
+        "temp_directory": "",
         "threads": "2",
     }
 
@@ -196,6 +207,15 @@ async def test_other_requests_are_answered_while_every_connection_is_busy(impati
 
     await asyncio.wait(running)
     assert all(isinstance(task.exception(), QueryTimeout) for task in running)
+
+
+async def test_a_query_that_needs_too_much_memory_takes_no_disk_instead(warehouse: Warehouse, data_file: Path) -> None:
+    sort = "SELECT count(*) FROM (SELECT n, md5(n::varchar) AS h FROM range(20000000) AS t(n) ORDER BY h)"
+    with pytest.raises(InvalidQuery) as caught:
+        await warehouse.query(sort, {})
+
+    assert caught.value.code == "query_too_large"
+    assert names_in(data_file.parent) == [data_file.name]
 
 
 async def test_a_value_beyond_its_field_is_the_callers_fault(warehouse: Warehouse) -> None:
