@@ -83,6 +83,7 @@ class Metric:
 
     `grains` are those at which each time dimension joins, by dimension name; every joinable dimension is a key.
     `accumulates` says that it is a running total; `compares_periods` that it sets a period against an earlier one.
+    `own_times` are the time dimensions of the very rows that it counts.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Metric:
     synonyms: tuple[str, ...]
     inputs: tuple[str, ...]
     models: tuple[str, ...]
+    own_times: tuple[str, ...]
     requires_metric_time: bool
     accumulates: bool
     compares_periods: bool

@@ -4,7 +4,8 @@ MetricFlow takes filters as SQL text with Jinja, which it passes on verbatim. So
 text: names were matched against the catalog, operators come from a closed list, and each value is a placeholder that
 the warehouse binds. Because values are parameters, a *shape* (the question without its values) is compiled once.
 
-MetricFlow answers the metrics; filters on them, the order and the page are a thin SELECT around its SQL.
+MetricFlow answers the metrics; filters on them, the order and the page are a thin SELECT around its SQL. A comparison
+has that SQL in it twice, the second time with the earlier range's placeholders.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ from metricflow_semantics.model.linkable_element_property import GroupByItemProp
 from metricflow_semantics.model.semantic_manifest_lookup import SemanticManifestLookup
 from metricflow_semantics.model.semantics.element_filter import GroupByItemSetFilter
 
-from api.catalog import DimensionKind, GroupBy, Joins, ValueType
+from api.catalog import METRIC_TIME, DimensionKind, GroupBy, Joins, Metric, ValueType
+from api.comparison import CHANGE, CHANGE_RATIO, PREVIOUS, beside, compared, moves
 from api.errors import InternalFault, InvalidQuery
 from api.filters import Filter, Value, render
+from api.periods import Unit
 from api.query import CheckedQuery
 from api.sqlguard import SqlGuard
 
@@ -87,6 +90,7 @@ class _Shape:
     where: str | None
     having: str | None
     order_by: str
+    shift_unit: Unit | None
 
 
 class Compiler:
@@ -122,11 +126,11 @@ class Compiler:
         plan = self._plans.get(shape)
         is_from_cache = plan is not None
         if plan is None:
-            plan = await asyncio.to_thread(self._plan, shape)
+            plan = await asyncio.to_thread(self._plan, shape, query)
         return CompiledQuery(
             question=query,
             sql=plan,
-            parameters=values | {"limit": query.limit + 1, "offset": query.offset},
+            parameters=values | _time_values(query) | {"limit": query.limit + 1, "offset": query.offset},
             columns=tuple(_columns(query)),
             is_from_cache=is_from_cache,
         )
@@ -155,21 +159,24 @@ class Compiler:
         def text(tree: Filter | None, reference: Callable[[str], str]) -> str | None:
             return render(tree, reference=reference, bind=bind) if tree else None
 
+        where = text(query.where, lambda name: _template(fields[name]))
         shape = _Shape(
             metrics=tuple(metric.name for metric in query.metrics),
             group_by=tuple(item.column for item in query.group_by),
-            where=text(query.where, lambda name: _template(fields[name])),
+            where=" AND ".join(part for part in (where, self._within(query)) if part) or None,
             having=text(query.having, str),
             order_by=_order(query),
+            shift_unit=query.earlier.shift.unit if query.earlier else None,
         )
         return shape, values
 
-    def _plan(self, shape: _Shape) -> str:
+    def _plan(self, shape: _Shape, query: CheckedQuery) -> str:
         with self._lock:  # MetricFlow numbers its nodes in a global, so one compilation at a time
             if (plan := self._plans.get(shape)) is not None:
                 return plan
-            sql = self._page(self._metricflow(shape), shape)
-            self._guard.check(sql)
+            marked = self._page(self._metricflow(shape), shape, query)
+            self._guard.check(marked)
+            sql = self._bindable(marked)
             self._plans.keep(shape, sql)
             return sql
 
@@ -192,11 +199,26 @@ class Compiler:
         except MetricFlowException as error:
             raise InternalFault("The query could not be compiled", hint="Report the request id.") from error
 
-    def _page(self, sql: str, shape: _Shape) -> str:
-        columns = ", ".join((*shape.group_by, *shape.metrics))
+    def _within(self, query: CheckedQuery) -> str | None:
+        if query.time_range is None:
+            return None
+        day = f"{{{{ TimeDimension('{METRIC_TIME}', 'day') }}}}"
+        return f"({day} BETWEEN {self._mark}asked_start AND {self._mark}asked_end)"
+
+    def _page(self, sql: str, shape: _Shape, query: CheckedQuery) -> str:
+        if query.earlier is not None:
+            earlier = sql.replace(f"{self._mark}asked_", f"{self._mark}earlier_")
+            back = f"{self._mark}back"
+            sql = beside(
+                sql, earlier, metrics=shape.metrics, group_by=query.group_by, shift=query.earlier.shift, back=back
+            )
+        columns = ", ".join(column.name for column in _columns(query))
         having = f"\nWHERE {shape.having}" if shape.having else ""
         text = f"SELECT {columns}\nFROM (\n{sql}\n) AS answer{having}\nORDER BY {shape.order_by}"
-        text += f"\nLIMIT {self._mark}limit OFFSET {self._mark}offset"
+        return f"{text}\nLIMIT {self._mark}limit OFFSET {self._mark}offset"
+
+    def _bindable(self, text: str) -> str:
+        """The SQL with its placeholders as the driver knows them; the guard reads it before, as no parser knows all."""
         if self._dialect is Dialect.SNOWFLAKE:  # its driver binds pyformat
             return re.sub(re.escape(self._mark) + r"(\w+)", r"%(\1)s", text.replace("%", "%%"))
         return text.replace(self._mark, "$")
@@ -255,9 +277,33 @@ def _order(query: CheckedQuery) -> str:
     return ", ".join(f"{name} {'DESC' if down else 'ASC'} NULLS LAST" for name, down in order.items()) or "1"
 
 
+def _time_values(query: CheckedQuery) -> dict[str, Value]:
+    """The values of the placeholders that stand for times."""
+    values: dict[str, Value] = {}
+    if query.time_range:
+        values |= {"asked_start": query.time_range.start, "asked_end": query.time_range.end}
+    if query.earlier:
+        values |= {"earlier_start": query.earlier.days.start, "earlier_end": query.earlier.days.end}
+        if any(map(moves, query.group_by)):
+            values["back"] = query.earlier.shift.count
+    return values
+
+
 def _columns(query: CheckedQuery) -> Iterator[Column]:
     for item in query.group_by:
         kind = item.dimension.kind.value
         yield Column(name=item.column, label=item.dimension.label, kind=kind, type=item.type, grain=item.grain)
     for metric in query.metrics:
         yield Column(name=metric.name, label=metric.label, kind="metric", type=None, unit=metric.unit)
+        if query.earlier:
+            yield from _compared_columns(metric)
+
+
+def _compared_columns(metric: Metric) -> Iterator[Column]:
+    for what, words, unit in (
+        (PREVIOUS, "before", metric.unit),
+        (CHANGE, "change", metric.unit),
+        (CHANGE_RATIO, "relative change", "ratio"),
+    ):
+        name, label = compared(metric.name, what), f"{metric.label}, {words}"
+        yield Column(name=name, label=label, kind=what, type=None, unit=unit)

@@ -113,6 +113,7 @@ def _metric(
     meta = _meta(metric)
     parts = tuple(_parts(metric, metrics))
     offsets = {unit for part in parts for unit in _offset_units(part)}
+    measured_by = tuple(_measured_by(metric, models))
     # Some joins exist but mean nothing for the metric; its definition then lists the entities that do.
     entities = meta.get("group_by_entities")
     grains = {
@@ -131,7 +132,8 @@ def _metric(
         owner=meta.get("owner"),
         synonyms=tuple(meta.get("synonyms", ())),
         inputs=tuple(dict.fromkeys(item["name"] for item in _inputs(metric))),
-        models=_measured_by(metric, models),
+        models=tuple(model["name"] for model in measured_by),
+        own_times=tuple(time for model in measured_by for time in _times(model)),
         requires_metric_time=bool(offsets) or any(_has_window(part) for part in parts),
         accumulates=any(part["type"] == "cumulative" for part in parts),
         compares_periods=bool(offsets),
@@ -183,9 +185,13 @@ def _compares(grain: str, offsets: Iterable[str]) -> bool:
     return all(grain in _COMPARABLE[unit] for unit in offsets)
 
 
-def _measured_by(metric: Json, models: list[Json]) -> tuple[str, ...]:
+def _measured_by(metric: Json, models: list[Json]) -> Iterator[Json]:
     used = {measure["name"] for measure in metric["type_params"].get("input_measures") or ()}
-    return tuple(model["name"] for model in models if used & {measure["name"] for measure in model["measures"]})
+    yield from (model for model in models if used & {measure["name"] for measure in model["measures"]})
+
+
+def _times(model: Json) -> Iterator[str]:
+    yield from (f"{_primary_entity(model)}__{item['name']}" for item in model["dimensions"] if item["type"] == "time")
 
 
 def _entities(models: list[Json]) -> dict[str, Entity]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +15,7 @@ import pyarrow.parquet
 
 from api.compiler import Column
 from api.errors import NotAcceptable
+from api.periods import DateRange
 from api.service import Answer
 
 JSON = "application/json"
@@ -112,7 +113,6 @@ def column(column: Column) -> dict[str, Any]:
 
 def meta(answer: Answer) -> Mapping[str, Any]:
     """What the answer says of itself."""
-    time_range = answer.time_range
     return {
         "query_id": answer.query_id,
         "row_count": answer.table.num_rows,
@@ -121,7 +121,8 @@ def meta(answer: Answer) -> Mapping[str, Any]:
         "offset": answer.offset,
         "publication": answer.publication,
         "as_of": answer.as_of,
-        "time_range": time_range and {"start": time_range.start, "end": time_range.end},
+        "time_range": _days(answer.time_range),
+        "compared_with": _days(answer.compared_with),
         "cache": {"plan": "hit" if answer.is_plan_cached else "miss", "result": answer.result_origin},
         "timings": {
             "compile_ms": answer.timings.compile_ms,
@@ -129,6 +130,10 @@ def meta(answer: Answer) -> Mapping[str, Any]:
             "total_ms": answer.timings.total_ms,
         },
     }
+
+
+def _days(days: DateRange | None) -> Mapping[str, date] | None:
+    return {"start": days.start, "end": days.end} if days else None
 
 
 def _csv(answer: Answer) -> bytes:

@@ -130,7 +130,9 @@ class ColumnResource(Resource):
 
     name: str
     label: str
-    kind: str
+    kind: str = Field(
+        description="categorical, time, entity or metric; with compare_to also previous, change and change_ratio."
+    )
     type: str | None
     unit: str | None
     grain: str | None
@@ -171,6 +173,7 @@ class AnswerMeta(Resource):
     publication: str
     as_of: date = Field(description="The day that everything relative is relative to.")
     time_range: TimeRangeResource | None = Field(description="The days that time_range meant.")
+    compared_with: TimeRangeResource | None = Field(description="The earlier days that compare_to meant.")
     cache: CacheResource
     timings: TimingsResource
 
