@@ -27,11 +27,13 @@ from metricflow.sql.render.duckdb_renderer import DuckDbSqlPlanRenderer
 from metricflow.sql.render.snowflake import SnowflakeSqlPlanRenderer
 from metricflow.sql.render.sql_plan_renderer import SqlPlanRenderer
 from metricflow_semantic_interfaces.references import MetricReference
+from metricflow_semantic_interfaces.type_enums.date_part import DatePart
 from metricflow_semantics.errors.error_classes import InformativeUserError, MetricFlowException
 from metricflow_semantics.model.dbt_manifest_parser import parse_manifest_from_dbt_generated_manifest
 from metricflow_semantics.model.linkable_element_property import GroupByItemProperty
 from metricflow_semantics.model.semantic_manifest_lookup import SemanticManifestLookup
 from metricflow_semantics.model.semantics.element_filter import GroupByItemSetFilter
+from metricflow_semantics.specs.query_param_implementations import DimensionOrEntityParameter, TimeDimensionParameter
 
 from api.catalog import METRIC_TIME, DimensionKind, GroupBy, Joins, Metric, ValueType
 from api.comparison import CHANGE, CHANGE_RATIO, PREVIOUS, beside, compared, moves
@@ -68,6 +70,7 @@ class Column:
     type: ValueType | None
     unit: str | None = None
     grain: str | None = None
+    date_part: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,16 +177,16 @@ class Compiler:
         with self._lock:  # MetricFlow numbers its nodes in a global, so one compilation at a time
             if (plan := self._plans.get(shape)) is not None:
                 return plan
-            marked = self._page(self._metricflow(shape), shape, query)
+            marked = self._page(self._metricflow(shape, query), shape, query)
             self._guard.check(marked)
             sql = self._bindable(marked)
             self._plans.keep(shape, sql)
             return sql
 
-    def _metricflow(self, shape: _Shape) -> str:
+    def _metricflow(self, shape: _Shape, query: CheckedQuery) -> str:
         request = MetricFlowQueryRequest.create(
             metric_names=shape.metrics,
-            group_by_names=shape.group_by,
+            group_by=tuple(map(_parameter, query.group_by)),
             where_constraints=[shape.where] if shape.where else None,
             output_column_order_mode=OutputColumnOrderMode.INPUT_ORDER,
         )
@@ -259,9 +262,20 @@ _ENGINES = {
 }
 
 
+def _parameter(item: GroupBy) -> TimeDimensionParameter | DimensionOrEntityParameter:
+    """MetricFlow's own word for a group-by."""
+    name = item.dimension.name
+    if item.dimension.kind is DimensionKind.TIME:
+        part = DatePart(item.date_part) if item.date_part else None
+        return TimeDimensionParameter(name=name, grain=item.grain, date_part=part)
+    return DimensionOrEntityParameter(name=name)
+
+
 def _template(item: GroupBy) -> str:
     """MetricFlow's call for a field of a filter. The name comes out of the catalog, so it holds no quote."""
     match item.dimension.kind:
+        case DimensionKind.TIME if item.date_part:
+            return f"{{{{ TimeDimension('{item.dimension.name}', date_part_name='{item.date_part}') }}}}"
         case DimensionKind.TIME:
             return f"{{{{ TimeDimension('{item.dimension.name}', '{item.grain}') }}}}"
         case DimensionKind.ENTITY:
@@ -291,8 +305,14 @@ def _time_values(query: CheckedQuery) -> dict[str, Value]:
 
 def _columns(query: CheckedQuery) -> Iterator[Column]:
     for item in query.group_by:
-        kind = item.dimension.kind.value
-        yield Column(name=item.column, label=item.dimension.label, kind=kind, type=item.type, grain=item.grain)
+        yield Column(
+            name=item.column,
+            label=item.dimension.label,
+            kind=item.dimension.kind.value,
+            type=item.type,
+            grain=item.grain,
+            date_part=item.date_part,
+        )
     for metric in query.metrics:
         yield Column(name=metric.name, label=metric.label, kind="metric", type=None, unit=metric.unit)
         if query.earlier:

@@ -20,6 +20,7 @@ from api.catalog import (
     Metric,
     SavedQuery,
     ValueType,
+    date_parts,
 )
 
 Json: TypeAlias = Mapping[str, Any]
@@ -38,6 +39,7 @@ _METRIC_TIME = Dimension(
     type=ValueType.DATE,
     entity=None,
     grains=GRAINS,
+    date_parts=date_parts(GRAINS),
 )
 
 
@@ -74,6 +76,7 @@ def _dimensions(model: Json, column_types: ColumnTypes) -> Iterator[Dimension]:
     types = column_types(_relation(model), {item["name"]: item["expr"] or item["name"] for item in model["dimensions"]})
     for item in model["dimensions"]:
         is_time = item["type"] == "time"
+        grains = _grains_from(item["type_params"]["time_granularity"]) if is_time else ()
         meta = _meta(item)
         yield Dimension(
             name=f"{entity}__{item['name']}",
@@ -82,7 +85,8 @@ def _dimensions(model: Json, column_types: ColumnTypes) -> Iterator[Dimension]:
             kind=DimensionKind.TIME if is_time else DimensionKind.CATEGORICAL,
             type=types[item["name"]],
             entity=entity,
-            grains=_grains_from(item["type_params"]["time_granularity"]) if is_time else (),
+            grains=grains,
+            date_parts=date_parts(grains),
             synonyms=tuple(meta.get("synonyms", ())),
         )
 
@@ -121,6 +125,7 @@ def _metric(
         for name, dimension in dimensions.items()
         if name in joins and (entities is None or (dimension.entity or name) in entities)
     }
+    accumulates = any(part["type"] == "cumulative" for part in parts)
     if METRIC_TIME in grains:
         grains[METRIC_TIME] = tuple(grain for grain in grains[METRIC_TIME] if _compares(grain, offsets))
     return Metric(
@@ -135,8 +140,9 @@ def _metric(
         models=tuple(model["name"] for model in measured_by),
         own_times=tuple(time for model in measured_by for time in _times(model)),
         requires_metric_time=bool(offsets) or any(_has_window(part) for part in parts),
-        accumulates=any(part["type"] == "cumulative" for part in parts),
+        accumulates=accumulates,
         compares_periods=bool(offsets),
+        has_date_parts=not accumulates and not offsets,
         grains=grains,
     )
 

@@ -186,6 +186,12 @@ def _joined(catalog: Catalog, text: str, metrics: Collection[str]) -> GroupBy:
     if asked.dimension.name not in common or (asked.dimension.name == METRIC_TIME and not metrics):
         raise _does_not_join(catalog, asked.dimension, metrics=metrics, common=common)
     shared = common[asked.dimension.name].grains
+    if asked.date_part is not None and asked.date_part not in common[asked.dimension.name].date_parts:
+        raise InvalidQuery(
+            f"{', '.join(metrics)} cannot be asked by parts of dates such as {asked.column}",
+            hint="What looks back in time has none; group by a grain.",
+            code="invalid_date_part",
+        )
     if asked.grain is not None and asked.grain not in shared:
         if text != asked.dimension.name:
             raise InvalidQuery(
@@ -216,7 +222,7 @@ def _does_not_join(
 
 def _check_time(metrics: Iterable[Metric], group_by: Collection[GroupBy], *, fields: Iterable[GroupBy]) -> None:
     """Refuse what would silently be wrong without time: a look back, or the sum of a running total's values."""
-    if any(item.dimension.name == METRIC_TIME for item in group_by):
+    if any(item.dimension.name == METRIC_TIME and item.grain for item in group_by):
         return
     is_time_filtered = any(item.dimension.kind is DimensionKind.TIME for item in fields)
     needing = [

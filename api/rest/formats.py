@@ -108,6 +108,7 @@ def column(column: Column) -> dict[str, Any]:
         "type": column.type,
         "unit": column.unit,
         "grain": column.grain,
+        "date_part": column.date_part,
     }
 
 

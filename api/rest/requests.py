@@ -56,7 +56,10 @@ class ComparisonBody(Body):
     """A field against values."""
 
     field: Name = Field(
-        description="A dimension such as `product__category` or `metric_time__month`; in having, a metric."
+        description=(
+            "A dimension such as `product__category`, `metric_time__month` or `metric_time__extract_dow`; in having, "
+            "a metric."
+        )
     )
     op: Operator = Field(description="What to compare; text operators are case-sensitive.")
     values: Items[StrictStr | StrictBool | StrictInt | FiniteFloat] = Field(
@@ -190,7 +193,13 @@ class QueryBody(Body):
     )
 
     metrics: Items[Name] = Field((), description="Names of metrics; see `/v1/metrics`.")
-    group_by: Items[Name] = Field((), description="Dimensions; a time with its grain, as `metric_time__month`.")
+    group_by: Items[Name] = Field(
+        (),
+        description=(
+            "Dimensions; a time with its grain, as `metric_time__month`, or a part of its date, as "
+            "`metric_time__extract_month`."
+        ),
+    )
     where: Items[WhereBody] = Field(
         (),
         description=(

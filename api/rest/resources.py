@@ -74,6 +74,9 @@ class DimensionResource(Resource):
     type: str = Field(description="The type of its values.")
     entity: str | None
     grains: list[str] = Field(description="For a time: append one, as in `metric_time__month`.")
+    date_parts: list[str] = Field(
+        description="For a time: append one, as in `metric_time__extract_month`; a number, dow 1 on Monday to 7."
+    )
     synonyms: list[str]
 
     @classmethod
@@ -87,6 +90,7 @@ class DimensionResource(Resource):
             type=dimension.type,
             entity=dimension.entity,
             grains=list(dimension.grains),
+            date_parts=list(dimension.date_parts),
             synonyms=list(dimension.synonyms),
         )
 
@@ -136,6 +140,7 @@ class ColumnResource(Resource):
     type: str | None
     unit: str | None
     grain: str | None
+    date_part: str | None
 
 
 class TimeRangeResource(Resource):

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import httpx
 import pytest
 import sqlglot
 from hypothesis import HealthCheck, example, given, settings
@@ -22,8 +21,6 @@ from hypothesis import strategies as st
 
 from api.compiler import Compiler, Dialect
 from api.errors import InvalidQuery
-from api.keys import ApiKeys, open_state
-from api.main import create_app
 from api.opened import open_publication
 from api.periods import (
     CompareTo,
@@ -40,11 +37,10 @@ from api.periods import (
 )
 from api.query import MetricQuery, PageLimits, check
 from api.warehouse import EngineLimits
-from tests.api.two_years import AS_OF, two_years
-from tests.conftest import REPOSITORY, Published, connect, published_once, service_settings, shared
-from tests.metrics import raw_facts
+from tests.api.served import Body, Served, answer, serve
+from tests.api.two_years import AS_OF
+from tests.conftest import Published
 
-Body = dict[str, Any]
 Key = tuple[object, ...]
 
 PREVIOUS, LAST_YEAR = CompareTo.PREVIOUS_PERIOD, CompareTo.SAME_PERIOD_LAST_YEAR
@@ -167,50 +163,6 @@ def test_days_before_the_calendar_are_refused() -> None:
 
 
 # The answers
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """A service, and the raw tables beneath it with the oracle's views."""
-
-    api: httpx.AsyncClient
-    raw: duckdb.DuckDBPyConnection
-
-
-@pytest.fixture(scope="session")
-def years(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    data = shared(tmp_path_factory, "two-years-data", two_years) / "data"
-    return published_once(data, tmp_path_factory, "two-years")
-
-
-async def serve(published: Published, stack: AsyncExitStack) -> Served:
-    app = create_app(service_settings(published))
-    state = open_state(service_settings(published).state_url)
-    key = ApiKeys(state).create("comparison", role="admin")
-    state.dispose()
-    await stack.enter_async_context(app.router.lifespan_context(app))
-    raw = stack.enter_context(duckdb.connect(published.warehouse, read_only=True))
-    raw.execute(raw_facts.views(product_groups=REPOSITORY / "dbt" / "seeds" / "product_groups.csv"))
-    return Served(api=await stack.enter_async_context(connect(app, key=key)), raw=raw)
-
-
-@pytest.fixture(scope="module")
-async def two(years: Published) -> AsyncIterator[Served]:
-    async with AsyncExitStack() as stack:
-        yield await serve(years, stack)
-
-
-@pytest.fixture(scope="module")
-async def one(real: Published) -> AsyncIterator[Served]:
-    async with AsyncExitStack() as stack:
-        yield await serve(real, stack)
-
-
-async def answer(served: Served, body: Body) -> Body:
-    response = await served.api.post("/v1/query", json=body)
-    assert response.status_code == 200, response.text
-    parsed: Body = json.loads(response.content, parse_float=Decimal)
-    return parsed
 
 
 # What is counted, in SQL over the oracle's views; and what is grouped by.
@@ -641,7 +593,7 @@ async def test_what_stands_beside_is_the_answer_over_the_earlier_days(
     earlier = await answer(two, body | {"time_range": found["meta"]["compared_with"]})
 
     expected = {tuple(row[name] for name in group_by): row for row in earlier["data"]}
-    shift = moved_by(found["meta"], grain)
+    shift = moved_by(found["meta"], compare_to, grain)
     for row in found["data"]:
         key = tuple(row[name] for name in group_by)
         before = expected.get((shift(row[grain]), *key[1:]) if grain else key, {})
@@ -660,12 +612,14 @@ def ranged(asked: DateRange) -> Body:
     return {"time_range": {"start": str(asked.start), "end": str(asked.end)}}
 
 
-def moved_by(meta: Body, grain: str | None) -> Callable[[str], str | None]:
-    """How a period moves: by the distance of the two ranges' first days, in months if that is some, else in days."""
-    asked, earlier = (date.fromisoformat(meta[name]["start"]) for name in ("time_range", "compared_with"))
-    months = (asked.year - earlier.year) * 12 + asked.month - earlier.month
-    is_by_months = earlier == back(months=months)(asked) and months and grain != "metric_time__week"
-    move = back(months=months) if is_by_months else back(days=(asked - earlier).days)
+def moved_by(meta: Body, compare_to: CompareTo, grain: str | None) -> Callable[[str], str | None]:
+    """How a period moves: by months if they are whole or a year's, else by the distance of the ranges' first days."""
+    start, end = (date.fromisoformat(meta["time_range"][name]) for name in ("start", "end"))
+    earlier = date.fromisoformat(meta["compared_with"]["start"])
+    is_whole = start.day == 1 and (end + timedelta(days=1)).day == 1
+    is_by_months = grain != "metric_time__week" and (is_whole or compare_to is LAST_YEAR)
+    months = (start.year - earlier.year) * 12 + start.month - earlier.month
+    move = back(months=months) if is_by_months else back(days=(start - earlier).days)
 
     def shifted(text: str) -> str | None:
         day = move(date.fromisoformat(text))
@@ -802,17 +756,9 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 async def roles(years: Published, policy: Path) -> AsyncIterator[Mapping[str, Served]]:
-    chosen = service_settings(years, policy_file=policy)
-    app, state = create_app(chosen), open_state(chosen.state_url)
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(app.router.lifespan_context(app))
-        raw = stack.enter_context(duckdb.connect())
-        clients = {}
-        for role in ("admin", "chicago", "recent", "viewer"):
-            key = ApiKeys(state).create(role, role=role)
-            clients[role] = Served(api=await stack.enter_async_context(connect(app, key=key)), raw=raw)
-        state.dispose()
-        yield clients
+        names = ("admin", "chicago", "recent", "viewer")
+        yield {role: await serve(years, stack, role=role, policy_file=policy) for role in names}
 
 
 async def test_row_filters_hold_in_both_ranges(roles: Mapping[str, Served]) -> None:
