@@ -16,6 +16,9 @@ Joins: TypeAlias = Mapping[str, Collection[str]]
 
 METRIC_TIME = "metric_time"
 GRAINS = ("hour", "day", "week", "month", "quarter", "year")
+# Parts of a date, each with the coarsest grain that still tells it; `dow` is 1 on Monday and 7 on Sunday.
+DATE_PARTS = {"year": "year", "quarter": "quarter", "month": "month", "day": "day", "dow": "day", "doy": "day"}
+_EXTRACT = "extract_"  # before a part, as in `metric_time__extract_month`; as MetricFlow names it
 Named = TypeVar("Named")
 
 _REMEMBERED_SETS = 1_000  # sets of metrics whose common dimensions are kept at hand
@@ -54,24 +57,30 @@ class Dimension:
     type: ValueType
     entity: str | None
     grains: tuple[str, ...] = ()
+    date_parts: tuple[str, ...] = ()
     synonyms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupBy:
-    """A dimension as asked for: at a grain if it is a time."""
+    """A dimension as asked for: a time at a grain, or a part of its date."""
 
     dimension: Dimension
     grain: str | None
+    date_part: str | None = None
 
     @property
     def column(self) -> str:
         """The name of the answer's column."""
+        if self.date_part:
+            return f"{self.dimension.name}__{_EXTRACT}{self.date_part}"
         return f"{self.dimension.name}__{self.grain}" if self.grain else self.dimension.name
 
     @property
     def type(self) -> ValueType:
         """What the column holds."""
+        if self.date_part:
+            return ValueType.INTEGER
         if self.grain is None:
             return self.dimension.type
         return ValueType.TIMESTAMP if self.grain == "hour" else ValueType.DATE
@@ -83,6 +92,8 @@ class Metric:
 
     `grains` are those at which each time dimension joins, by dimension name; every joinable dimension is a key.
     `accumulates` says that it is a running total; `compares_periods` that it sets a period against an earlier one.
+    `own_times` are the time dimensions of the very rows that it counts. `has_date_parts` says that it can be asked by
+    parts of dates, which would tear apart what looks back in time.
     """
 
     name: str
@@ -94,9 +105,11 @@ class Metric:
     synonyms: tuple[str, ...]
     inputs: tuple[str, ...]
     models: tuple[str, ...]
+    own_times: tuple[str, ...]
     requires_metric_time: bool
     accumulates: bool
     compares_periods: bool
+    has_date_parts: bool
     grains: Mapping[str, tuple[str, ...]]
 
 
@@ -149,7 +162,7 @@ class Catalog:
         return _found(self.saved_queries, name, "saved query")
 
     def group_by(self, text: str) -> GroupBy:
-        """A dimension with its grain, from a name such as `metric_time__month` or `customer__location`.
+        """A dimension with its grain or part, from a name such as `metric_time__month` or `metric_time__extract_month`.
 
         A time without a grain gets its finest one, so that the name of the answer's column is always the whole truth.
 
@@ -158,13 +171,15 @@ class Catalog:
         UnknownName
             There is no such dimension.
         InvalidQuery
-            The dimension has no such grain.
+            The dimension has no such grain or part of a date.
         """
         if (dimension := self.dimensions.get(text)) is not None:
             return GroupBy(dimension=dimension, grain=_finest(dimension.grains))
         name, _, grain = text.rpartition("__")
-        if (dimension := self.dimensions.get(name)) is None or grain not in GRAINS:
+        if (dimension := self.dimensions.get(name)) is None or not (grain in GRAINS or grain.startswith(_EXTRACT)):
             return GroupBy(dimension=self.dimension(text), grain=None)
+        if grain.startswith(_EXTRACT):
+            return _part_of(dimension, grain.removeprefix(_EXTRACT))
         if grain not in dimension.grains:
             raise _wrong_grain(dimension, grain)
         return GroupBy(dimension=dimension, grain=grain)
@@ -172,18 +187,18 @@ class Catalog:
     def common_dimensions(self, metrics: Collection[str]) -> tuple[Dimension, ...]:
         """The dimensions that join to every one of the metrics, in name order; all of them for no metric.
 
-        A time dimension comes with the grains that all the metrics share.
+        A time dimension comes with the grains and date parts that all the metrics share.
         """
         key = frozenset(metrics)
         if key not in self._by_metrics:
             if len(self._by_metrics) >= _REMEMBERED_SETS:
                 self._by_metrics.clear()
-            joined = [self.metric(name).grains for name in sorted(key)]
+            joined = [self.metric(name) for name in sorted(key)]
             candidates = sorted(self.dimensions.values(), key=lambda dimension: dimension.name)
             self._by_metrics[key] = tuple(
                 _at_shared_grains(dimension, joined)
                 for dimension in candidates
-                if all(dimension.name in grains for grains in joined)
+                if all(dimension.name in metric.grains for metric in joined)
             )
         return self._by_metrics[key]
 
@@ -216,9 +231,30 @@ class Catalog:
         return Catalog(metrics=metrics, dimensions=dimensions, entities=entities, saved_queries=saved)
 
 
-def _at_shared_grains(dimension: Dimension, joined: Iterable[Mapping[str, tuple[str, ...]]]) -> Dimension:
-    grains = tuple(grain for grain in dimension.grains if all(grain in by_name[dimension.name] for by_name in joined))
-    return dimension if grains == dimension.grains else replace(dimension, grains=grains)
+def date_parts(grains: Collection[str]) -> tuple[str, ...]:
+    """The parts of a date that a time with these grains tells."""
+    return tuple(part for part, coarsest in DATE_PARTS.items() if coarsest in grains)
+
+
+def _at_shared_grains(dimension: Dimension, metrics: Collection[Metric]) -> Dimension:
+    grains = tuple(
+        grain for grain in dimension.grains if all(grain in metric.grains[dimension.name] for metric in metrics)
+    )
+    parts = date_parts(grains) if all(metric.has_date_parts for metric in metrics) else ()
+    if (grains, parts) == (dimension.grains, dimension.date_parts):
+        return dimension
+    return replace(dimension, grains=grains, date_parts=parts)
+
+
+def _part_of(dimension: Dimension, part: str) -> GroupBy:
+    if part not in dimension.date_parts:
+        known = ", ".join(dimension.date_parts)
+        raise InvalidQuery(
+            f"{dimension.name} has no date part {part[:200]!r}",
+            hint=f"Its date parts are {known}." if known else "Only a time has date parts.",
+            code="invalid_date_part",
+        )
+    return GroupBy(dimension=dimension, grain=None, date_part=part)
 
 
 def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:

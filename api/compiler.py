@@ -4,7 +4,8 @@ MetricFlow takes filters as SQL text with Jinja, which it passes on verbatim. So
 text: names were matched against the catalog, operators come from a closed list, and each value is a placeholder that
 the warehouse binds. Because values are parameters, a *shape* (the question without its values) is compiled once.
 
-MetricFlow answers the metrics; filters on them, the order and the page are a thin SELECT around its SQL.
+MetricFlow answers the metrics; filters on them, the order and the page are a thin SELECT around its SQL. A comparison
+has that SQL in it twice, the second time with the earlier range's placeholders.
 """
 
 from __future__ import annotations
@@ -26,15 +27,19 @@ from metricflow.sql.render.duckdb_renderer import DuckDbSqlPlanRenderer
 from metricflow.sql.render.snowflake import SnowflakeSqlPlanRenderer
 from metricflow.sql.render.sql_plan_renderer import SqlPlanRenderer
 from metricflow_semantic_interfaces.references import MetricReference
+from metricflow_semantic_interfaces.type_enums.date_part import DatePart
 from metricflow_semantics.errors.error_classes import InformativeUserError, MetricFlowException
 from metricflow_semantics.model.dbt_manifest_parser import parse_manifest_from_dbt_generated_manifest
 from metricflow_semantics.model.linkable_element_property import GroupByItemProperty
 from metricflow_semantics.model.semantic_manifest_lookup import SemanticManifestLookup
 from metricflow_semantics.model.semantics.element_filter import GroupByItemSetFilter
+from metricflow_semantics.specs.query_param_implementations import DimensionOrEntityParameter, TimeDimensionParameter
 
-from api.catalog import DimensionKind, GroupBy, Joins, ValueType
+from api.catalog import METRIC_TIME, DimensionKind, GroupBy, Joins, Metric, ValueType
+from api.comparison import CHANGE, CHANGE_RATIO, PREVIOUS, beside, compared, moves
 from api.errors import InternalFault, InvalidQuery
 from api.filters import Filter, Value, render
+from api.periods import Unit
 from api.query import CheckedQuery
 from api.sqlguard import SqlGuard
 
@@ -65,6 +70,7 @@ class Column:
     type: ValueType | None
     unit: str | None = None
     grain: str | None = None
+    date_part: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +93,7 @@ class _Shape:
     where: str | None
     having: str | None
     order_by: str
+    shift_unit: Unit | None
 
 
 class Compiler:
@@ -122,11 +129,11 @@ class Compiler:
         plan = self._plans.get(shape)
         is_from_cache = plan is not None
         if plan is None:
-            plan = await asyncio.to_thread(self._plan, shape)
+            plan = await asyncio.to_thread(self._plan, shape, query)
         return CompiledQuery(
             question=query,
             sql=plan,
-            parameters=values | {"limit": query.limit + 1, "offset": query.offset},
+            parameters=values | _time_values(query) | {"limit": query.limit + 1, "offset": query.offset},
             columns=tuple(_columns(query)),
             is_from_cache=is_from_cache,
         )
@@ -155,30 +162,32 @@ class Compiler:
         def text(tree: Filter | None, reference: Callable[[str], str]) -> str | None:
             return render(tree, reference=reference, bind=bind) if tree else None
 
+        where = text(query.where, lambda name: _template(fields[name]))
         shape = _Shape(
             metrics=tuple(metric.name for metric in query.metrics),
             group_by=tuple(item.column for item in query.group_by),
-            where=text(query.where, lambda name: _template(fields[name])),
+            where=" AND ".join(part for part in (where, self._within(query)) if part) or None,
             having=text(query.having, str),
             order_by=_order(query),
+            shift_unit=query.earlier.shift.unit if query.earlier else None,
         )
         return shape, values
 
-    def _plan(self, shape: _Shape) -> str:
+    def _plan(self, shape: _Shape, query: CheckedQuery) -> str:
         with self._lock:  # MetricFlow numbers its nodes in a global, so one compilation at a time
             if (plan := self._plans.get(shape)) is not None:
                 return plan
-            marked = self._page(self._metricflow(shape), shape)
+            marked = self._page(self._metricflow(shape, query), shape, query)
             # `:name` is a placeholder to the parser in every dialect; what drivers take is not always SQL.
             self._guard.check(marked.replace(self._mark, ":"))
             plan = self._for_driver(marked)
             self._plans.keep(shape, plan)
             return plan
 
-    def _metricflow(self, shape: _Shape) -> str:
+    def _metricflow(self, shape: _Shape, query: CheckedQuery) -> str:
         request = MetricFlowQueryRequest.create(
             metric_names=shape.metrics,
-            group_by_names=shape.group_by,
+            group_by=tuple(map(_parameter, query.group_by)),
             where_constraints=[shape.where] if shape.where else None,
             output_column_order_mode=OutputColumnOrderMode.INPUT_ORDER,
         )
@@ -194,8 +203,20 @@ class Compiler:
         except MetricFlowException as error:
             raise InternalFault("The query could not be compiled", hint="Report the request id.") from error
 
-    def _page(self, sql: str, shape: _Shape) -> str:
-        columns = ", ".join((*shape.group_by, *shape.metrics))
+    def _within(self, query: CheckedQuery) -> str | None:
+        if query.time_range is None:
+            return None
+        day = f"{{{{ TimeDimension('{METRIC_TIME}', 'day') }}}}"
+        return f"({day} BETWEEN {self._mark}asked_start AND {self._mark}asked_end)"
+
+    def _page(self, sql: str, shape: _Shape, query: CheckedQuery) -> str:
+        if query.earlier is not None:
+            earlier = sql.replace(f"{self._mark}asked_", f"{self._mark}earlier_")
+            back = f"{self._mark}back"
+            sql = beside(
+                sql, earlier, metrics=shape.metrics, group_by=query.group_by, shift=query.earlier.shift, back=back
+            )
+        columns = ", ".join(column.name for column in _columns(query))
         having = f"\nWHERE {shape.having}" if shape.having else ""
         text = f"SELECT {columns}\nFROM (\n{sql}\n) AS answer{having}\nORDER BY {shape.order_by}"
         return text + f"\nLIMIT {self._mark}limit OFFSET {self._mark}offset"
@@ -243,9 +264,20 @@ _ENGINES = {
 }
 
 
+def _parameter(item: GroupBy) -> TimeDimensionParameter | DimensionOrEntityParameter:
+    """MetricFlow's own word for a group-by."""
+    name = item.dimension.name
+    if item.dimension.kind is DimensionKind.TIME:
+        part = DatePart(item.date_part) if item.date_part else None
+        return TimeDimensionParameter(name=name, grain=item.grain, date_part=part)
+    return DimensionOrEntityParameter(name=name)
+
+
 def _template(item: GroupBy) -> str:
     """MetricFlow's call for a field of a filter. The name comes out of the catalog, so it holds no quote."""
     match item.dimension.kind:
+        case DimensionKind.TIME if item.date_part:
+            return f"{{{{ TimeDimension('{item.dimension.name}', date_part_name='{item.date_part}') }}}}"
         case DimensionKind.TIME:
             return f"{{{{ TimeDimension('{item.dimension.name}', '{item.grain}') }}}}"
         case DimensionKind.ENTITY:
@@ -261,9 +293,39 @@ def _order(query: CheckedQuery) -> str:
     return ", ".join(f"{name} {'DESC' if down else 'ASC'} NULLS LAST" for name, down in order.items()) or "1"
 
 
+def _time_values(query: CheckedQuery) -> dict[str, Value]:
+    """The values of the placeholders that stand for times."""
+    values: dict[str, Value] = {}
+    if query.time_range:
+        values |= {"asked_start": query.time_range.start, "asked_end": query.time_range.end}
+    if query.earlier:
+        values |= {"earlier_start": query.earlier.days.start, "earlier_end": query.earlier.days.end}
+        if any(map(moves, query.group_by)):
+            values["back"] = query.earlier.shift.count
+    return values
+
+
 def _columns(query: CheckedQuery) -> Iterator[Column]:
     for item in query.group_by:
-        kind = item.dimension.kind.value
-        yield Column(name=item.column, label=item.dimension.label, kind=kind, type=item.type, grain=item.grain)
+        yield Column(
+            name=item.column,
+            label=item.dimension.label,
+            kind=item.dimension.kind.value,
+            type=item.type,
+            grain=item.grain,
+            date_part=item.date_part,
+        )
     for metric in query.metrics:
         yield Column(name=metric.name, label=metric.label, kind="metric", type=None, unit=metric.unit)
+        if query.earlier:
+            yield from _compared_columns(metric)
+
+
+def _compared_columns(metric: Metric) -> Iterator[Column]:
+    for what, words, unit in (
+        (PREVIOUS, "before", metric.unit),
+        (CHANGE, "change", metric.unit),
+        (CHANGE_RATIO, "relative change", "ratio"),
+    ):
+        name, label = compared(metric.name, what), f"{metric.label}, {words}"
+        yield Column(name=name, label=label, kind=what, type=None, unit=unit)

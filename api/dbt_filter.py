@@ -487,11 +487,13 @@ def _letters(pattern: str, escape: str) -> Iterator[str | None]:
 _CALL = re.compile(r"""(?:[A-Za-z_=,.()\[\] \t\r\n]|'[^'\\]*+'|"[^"\\]*+")*+""")
 _PARAMETERS = {
     "Dimension": ("name", "entity_path"),
-    "TimeDimension": ("time_dimension_name", "time_granularity_name", "entity_path"),
+    "TimeDimension": ("time_dimension_name", "time_granularity_name", "entity_path"),  # and date_part_name, by name
     "Entity": ("entity_name", "entity_path"),
     "Metric": ("metric_name", "group_by"),
     "grain": ("time_granularity_name",),
+    "date_part": ("date_part_name",),
 }
+_BY_NAME = {"TimeDimension": ("date_part_name",)}
 
 
 def _called(text: str) -> _Field:
@@ -511,8 +513,8 @@ def _called(text: str) -> _Field:
 
 def _called_name(tree: ast.expr | None, text: str) -> str:
     match tree:
-        case ast.Call(func=ast.Attribute(value=inner, attr="grain")):
-            return "__".join((_called_name(inner, text), *_grain(_arguments(tree, "grain", text))))
+        case ast.Call(func=ast.Attribute(value=inner, attr="grain" | "date_part" as function)):
+            return "__".join((_called_name(inner, text), *_grain(_arguments(tree, function, text))))
         case ast.Call(func=ast.Name(id="Dimension" | "TimeDimension" | "Entity" | "Metric" as function)):
             given = _arguments(tree, function, text)
             if "group_by" in given:
@@ -520,25 +522,25 @@ def _called_name(tree: ast.expr | None, text: str) -> str:
                 _refuse(f"{_excerpt(text)} groups the metric in its own way", hint=hint)
             mark = _METRIC_MARK if function == "Metric" else ""
             return mark + "__".join((*given.get("entity_path", ()), *given[_PARAMETERS[function][0]], *_grain(given)))
-        case ast.Call(func=ast.Attribute(attr="date_part")):
-            hint = "Filter by a grain, or by a dimension such as calendar_date__month_name."
-            _refuse(f"{_excerpt(text)} takes a part of a date, which is not known", hint=hint)
         case _:
-            hint = "Known are Dimension, TimeDimension, Entity and Metric, with names in quotes, and .grain()."
+            hint = "Known are Dimension, TimeDimension, Entity and Metric, names in quotes, .grain() and .date_part()."
             _refuse(f"{_excerpt(text)} is no call that a filter knows", hint=hint)
 
 
 def _grain(given: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """What follows a time's name: its grain, or the part of its date."""
     grain = given.get("time_granularity_name", ())
-    return () if grain == ("none",) else grain  # dbt's own clients print a missing grain as "None"
+    parts = tuple(f"extract_{part}" for part in given.get("date_part_name", ()))
+    return parts if grain == ("none",) else (*grain, *parts)  # dbt's own clients print a missing grain as "None"
 
 
 def _arguments(call: ast.Call, function: str, text: str) -> dict[str, tuple[str, ...]]:
     known = _PARAMETERS[function]
+    every = (*known, *_BY_NAME.get(function, ()))
     given = [*zip(known, call.args, strict=False), *((keyword.arg or "", keyword.value) for keyword in call.keywords)]
     names = [name for name, _ in given]
-    if len(call.args) > len(known) or known[0] not in names or len(set(names)) < len(names) or not {*names} <= {*known}:
-        _refuse(f"{_excerpt(text)} has other arguments than {function} takes", hint=f"They are {', '.join(known)}.")
+    if len(call.args) > len(known) or known[0] not in names or len(set(names)) < len(names) or not {*names} <= {*every}:
+        _refuse(f"{_excerpt(text)} has other arguments than {function} takes", hint=f"They are {', '.join(every)}.")
     return {name: tuple(_constants(node, name, text)) for name, node in given}
 
 
@@ -546,7 +548,7 @@ def _constants(node: ast.expr, parameter: str, text: str) -> Iterator[str]:
     match node:
         case ast.Constant(value=str(name)):
             yield _name(name)
-        case ast.Constant(value=None) if parameter == "time_granularity_name":
+        case ast.Constant(value=None) if parameter in ("time_granularity_name", "date_part_name"):
             return
         case ast.List(elts=items) | ast.Tuple(elts=items) if parameter in ("entity_path", "group_by"):
             for item in items:

@@ -20,6 +20,7 @@ from api.catalog import (
     Metric,
     SavedQuery,
     ValueType,
+    date_parts,
 )
 
 Json: TypeAlias = Mapping[str, Any]
@@ -38,6 +39,7 @@ _METRIC_TIME = Dimension(
     type=ValueType.DATE,
     entity=None,
     grains=GRAINS,
+    date_parts=date_parts(GRAINS),
 )
 
 
@@ -74,6 +76,7 @@ def _dimensions(model: Json, column_types: ColumnTypes) -> Iterator[Dimension]:
     types = column_types(_relation(model), {item["name"]: item["expr"] or item["name"] for item in model["dimensions"]})
     for item in model["dimensions"]:
         is_time = item["type"] == "time"
+        grains = _grains_from(item["type_params"]["time_granularity"]) if is_time else ()
         meta = _meta(item)
         yield Dimension(
             name=f"{entity}__{item['name']}",
@@ -82,7 +85,8 @@ def _dimensions(model: Json, column_types: ColumnTypes) -> Iterator[Dimension]:
             kind=DimensionKind.TIME if is_time else DimensionKind.CATEGORICAL,
             type=types[item["name"]],
             entity=entity,
-            grains=_grains_from(item["type_params"]["time_granularity"]) if is_time else (),
+            grains=grains,
+            date_parts=date_parts(grains),
             synonyms=tuple(meta.get("synonyms", ())),
         )
 
@@ -113,6 +117,7 @@ def _metric(
     meta = _meta(metric)
     parts = tuple(_parts(metric, metrics))
     offsets = {unit for part in parts for unit in _offset_units(part)}
+    measured_by = tuple(_measured_by(metric, models))
     # Some joins exist but mean nothing for the metric; its definition then lists the entities that do.
     entities = meta.get("group_by_entities")
     grains = {
@@ -120,6 +125,7 @@ def _metric(
         for name, dimension in dimensions.items()
         if name in joins and (entities is None or (dimension.entity or name) in entities)
     }
+    accumulates = any(part["type"] == "cumulative" for part in parts)
     if METRIC_TIME in grains:
         grains[METRIC_TIME] = tuple(grain for grain in grains[METRIC_TIME] if _compares(grain, offsets))
     return Metric(
@@ -131,10 +137,12 @@ def _metric(
         owner=meta.get("owner"),
         synonyms=tuple(meta.get("synonyms", ())),
         inputs=tuple(dict.fromkeys(item["name"] for item in _inputs(metric))),
-        models=_measured_by(metric, models),
+        models=tuple(model["name"] for model in measured_by),
+        own_times=tuple(time for model in measured_by for time in _times(model)),
         requires_metric_time=bool(offsets) or any(_has_window(part) for part in parts),
-        accumulates=any(part["type"] == "cumulative" for part in parts),
+        accumulates=accumulates,
         compares_periods=bool(offsets),
+        has_date_parts=not accumulates and not offsets,
         grains=grains,
     )
 
@@ -183,9 +191,13 @@ def _compares(grain: str, offsets: Iterable[str]) -> bool:
     return all(grain in _COMPARABLE[unit] for unit in offsets)
 
 
-def _measured_by(metric: Json, models: list[Json]) -> tuple[str, ...]:
+def _measured_by(metric: Json, models: list[Json]) -> Iterator[Json]:
     used = {measure["name"] for measure in metric["type_params"].get("input_measures") or ()}
-    return tuple(model["name"] for model in models if used & {measure["name"] for measure in model["measures"]})
+    yield from (model for model in models if used & {measure["name"] for measure in model["measures"]})
+
+
+def _times(model: Json) -> Iterator[str]:
+    yield from (f"{_primary_entity(model)}__{item['name']}" for item in model["dimensions"] if item["type"] == "time")
 
 
 def _entities(models: list[Json]) -> dict[str, Entity]:

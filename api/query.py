@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from api.catalog import METRIC_TIME, Catalog, Dimension, DimensionKind, GroupBy, Metric, ValueType, nearest
+from api.comparison import Earlier, compared_columns, earlier
 from api.errors import InvalidQuery
-from api.filters import AllOf, Comparison, Filter, Operator, comparisons, depth, rewrite, typed
-from api.periods import DateRange, TimeRange, Unit, days, whole_units
+from api.filters import AllOf, Comparison, Filter, comparisons, depth, rewrite, typed
+from api.periods import CompareTo, DateRange, TimeRange, Unit, days, whole_units
 
 MAX_METRICS = 10
 MAX_GROUP_BYS = 8
@@ -35,6 +36,7 @@ class MetricQuery:
     where: Filter | None = None
     having: Filter | None = None
     time_range: TimeRange | None = None
+    compare_to: CompareTo | None = None
     order_by: tuple[OrderBy, ...] = ()
     limit: int | None = None
     offset: int = 0
@@ -44,7 +46,7 @@ class MetricQuery:
 class CheckedQuery:
     """A question that the catalog can answer: names resolved, values typed, the range in days.
 
-    `where` holds the time range too; its fields are columns of `fields`, those of `having` are metrics.
+    `fields` are those of `where` and, with a time range, `metric_time__day`; the fields of `having` are the answer's.
     """
 
     metrics: tuple[Metric, ...]
@@ -53,6 +55,7 @@ class CheckedQuery:
     fields: tuple[GroupBy, ...]
     having: Filter | None
     time_range: DateRange | None
+    earlier: Earlier | None
     order_by: tuple[OrderBy, ...]
     limit: int
     offset: int
@@ -85,21 +88,26 @@ def check(query: MetricQuery, catalog: Catalog, *, as_of: date, limits: PageLimi
     group_by = tuple(_joined(catalog, name, query.metrics) for name in query.group_by)
     _refuse_repeats(query.metrics, noun="metric")
     _refuse_repeats((item.column for item in group_by), noun="group-by")
-    order_by = tuple(_checked_order(order, query.metrics, group_by) for order in query.order_by)
-    _refuse_repeats((order.field for order in order_by), noun="order by")
     time_range = days(query.time_range, as_of) if query.time_range else None
-    where = _all_of(_checked_where(query, catalog), _within(time_range, query, catalog))
-    fields = tuple(catalog.group_by(leaf.field) for leaf in comparisons(where))
+    where = _checked_where(query, catalog)
+    filtered = tuple(catalog.group_by(leaf.field) for leaf in comparisons(where))
+    fields = (*filtered, _joined(catalog, f"{METRIC_TIME}__day", query.metrics)) if time_range else filtered
     _check_time(metrics, group_by, fields=fields)
-    if time_range:
-        _check_whole_periods(metrics, group_by, time_range=time_range, as_of=as_of)
+    before = _earlier(query, time_range, metrics=metrics, group_by=group_by, filtered=filtered)
+    for range_ in (time_range, before and before.days):
+        if range_:
+            _check_whole_periods(metrics, group_by, time_range=range_, as_of=as_of)
+    columns = (*query.metrics, *(compared_columns(query.metrics) if before else ()))
+    order_by = tuple(_checked_order(order, columns, group_by) for order in query.order_by)
+    _refuse_repeats((order.field for order in order_by), noun="order by")
     return CheckedQuery(
         metrics=metrics,
         group_by=group_by,
         where=where,
         fields=fields,
-        having=_checked_having(query),
+        having=_checked_having(query, columns),
         time_range=time_range,
+        earlier=before,
         order_by=order_by,
         limit=_checked_limit(query, limits),
         offset=query.offset,
@@ -178,6 +186,12 @@ def _joined(catalog: Catalog, text: str, metrics: Collection[str]) -> GroupBy:
     if asked.dimension.name not in common or (asked.dimension.name == METRIC_TIME and not metrics):
         raise _does_not_join(catalog, asked.dimension, metrics=metrics, common=common)
     shared = common[asked.dimension.name].grains
+    if asked.date_part is not None and asked.date_part not in common[asked.dimension.name].date_parts:
+        raise InvalidQuery(
+            f"{', '.join(metrics)} cannot be asked by parts of dates such as {asked.column}",
+            hint="What looks back in time has none; group by a grain.",
+            code="invalid_date_part",
+        )
     if asked.grain is not None and asked.grain not in shared:
         if text != asked.dimension.name:
             raise InvalidQuery(
@@ -208,7 +222,7 @@ def _does_not_join(
 
 def _check_time(metrics: Iterable[Metric], group_by: Collection[GroupBy], *, fields: Iterable[GroupBy]) -> None:
     """Refuse what would silently be wrong without time: a look back, or the sum of a running total's values."""
-    if any(item.dimension.name == METRIC_TIME for item in group_by):
+    if any(item.dimension.name == METRIC_TIME and item.grain for item in group_by):
         return
     is_time_filtered = any(item.dimension.kind is DimensionKind.TIME for item in fields)
     needing = [
@@ -222,6 +236,25 @@ def _check_time(metrics: Iterable[Metric], group_by: Collection[GroupBy], *, fie
         )
 
 
+def _earlier(
+    query: MetricQuery,
+    asked: DateRange | None,
+    *,
+    metrics: Iterable[Metric],
+    group_by: Iterable[GroupBy],
+    filtered: Iterable[GroupBy],
+) -> Earlier | None:
+    if query.compare_to is None:
+        return None
+    if query.time_range is None or asked is None:
+        raise InvalidQuery(
+            f"{query.compare_to} needs a time range to lie before",
+            hint='Add time_range, {"preset": "this_month"} for instance.',
+            code="time_range_required",
+        )
+    return earlier(query.compare_to, query.time_range, asked, metrics=metrics, group_by=group_by, filtered=filtered)
+
+
 def _check_whole_periods(
     metrics: Iterable[Metric], group_by: Iterable[GroupBy], *, time_range: DateRange, as_of: date
 ) -> None:
@@ -233,8 +266,8 @@ def _check_whole_periods(
         whole = whole_units(time_range, Unit(item.grain))
         if whole.start != time_range.start or (whole.end != time_range.end and time_range.end < as_of):
             raise InvalidQuery(
-                f"{', '.join(comparing)} compares whole periods, and the time range cuts a {item.grain}",
-                hint=f"Ask from {whole.start} to {whole.end}.",
+                f"{', '.join(comparing)} compares whole periods, but {time_range.start} to {time_range.end} cuts one",
+                hint=f"Ask for whole {item.grain}s, {whole.start} to {whole.end} for instance.",
                 code="partial_period",
             )
 
@@ -247,12 +280,12 @@ def _checked_where(query: MetricQuery, catalog: Catalog) -> Filter | None:
     return rewrite(query.where, checked) if query.where else None
 
 
-def _checked_having(query: MetricQuery) -> Filter | None:
+def _checked_having(query: MetricQuery, columns: Collection[str]) -> Filter | None:
     def checked(leaf: Comparison) -> Comparison:
-        if leaf.field not in query.metrics:
+        if leaf.field not in columns:
             raise InvalidQuery(
                 f"having filters the asked metrics, and {leaf.field[:200]} is not one of them",
-                hint="Use where for dimensions, or add the metric.",
+                hint="Use where for dimensions, or add the metric; its earlier value needs compare_to.",
                 code="invalid_having",
             )
         return typed(leaf, field=leaf.field, type_=ValueType.DECIMAL)
@@ -260,24 +293,17 @@ def _checked_having(query: MetricQuery) -> Filter | None:
     return rewrite(query.having, checked) if query.having else None
 
 
-def _within(time_range: DateRange | None, query: MetricQuery, catalog: Catalog) -> Filter | None:
-    if time_range is None:
-        return None
-    column = _joined(catalog, f"{METRIC_TIME}__day", query.metrics).column
-    return Comparison(field=column, operator=Operator.BETWEEN, values=(time_range.start, time_range.end))
-
-
 def _all_of(*parts: Filter | None) -> Filter | None:
     present = tuple(part for part in parts if part is not None)
     return AllOf(present) if len(present) > 1 else next(iter(present), None)
 
 
-def _checked_order(order: OrderBy, metrics: Collection[str], group_by: Iterable[GroupBy]) -> OrderBy:
+def _checked_order(order: OrderBy, computed: Collection[str], group_by: Iterable[GroupBy]) -> OrderBy:
     grouped = tuple(group_by)
     asked = [item.dimension.name for item in grouped]
     # A time without its grain is enough where it is asked for at one grain alone.
     columns = {item.dimension.name: item.column for item in grouped if asked.count(item.dimension.name) == 1}
-    columns |= {column: column for column in (*metrics, *(item.column for item in grouped))}
+    columns |= {column: column for column in (*computed, *(item.column for item in grouped))}
     if order.field not in columns:
         similar = nearest(order.field, columns)
         raise InvalidQuery(

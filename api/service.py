@@ -86,6 +86,7 @@ class Answer:
     publication: str
     as_of: date
     time_range: DateRange | None
+    compared_with: DateRange | None
     limit: int
     offset: int
     is_truncated: bool
@@ -210,6 +211,7 @@ class SemanticLayer:
             publication=publication.version,
             as_of=publication.info.as_of,
             time_range=question.time_range,
+            compared_with=question.earlier.days if question.earlier else None,
             limit=question.limit,
             offset=question.offset,
             is_truncated=rows.num_rows > question.limit,

@@ -35,6 +35,13 @@ class Format(StrEnum):
     CHART = "chart"
 
 
+class Compare(StrEnum):
+    """The earlier range that metrics are compared with."""
+
+    PREVIOUS_PERIOD = "previous_period"
+    SAME_PERIOD_LAST_YEAR = "same_period_last_year"
+
+
 app = typer.Typer(
     name="insight",
     no_args_is_help=True,
@@ -77,6 +84,8 @@ def query(
     order: Annotated[list[str] | None, typer.Option("-o", "--order", help="A column; -column for descending.")] = None,
     start: Annotated[str | None, typer.Option(help="First day, as 2019-01-01.")] = None,
     end: Annotated[str | None, typer.Option(help="Last day.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Days relative to the as-of date, as this_month.")] = None,
+    compare: Annotated[Compare | None, typer.Option(help="Beside each metric, itself over an earlier range.")] = None,
     limit: Annotated[int | None, typer.Option("-n", "--limit", min=1, help="Rows at most.")] = None,
     output: Annotated[Format, typer.Option("-f", "--format", help="How to show it.")] = Format.TABLE,
     out: Annotated[Path | None, typer.Option(help="Write to this file, not to the screen.")] = None,
@@ -84,12 +93,15 @@ def query(
     """Ask for metrics."""
     if (start is None) != (end is None):
         raise typer.BadParameter("--start and --end go together")
+    if start and preset:
+        raise typer.BadParameter("--preset stands for --start and --end")
     request = {
         "metrics": metric,
         "group_by": group_by,
         "where": [parse_filter(text) for text in where or ()],
         "order_by": [{"field": name.removeprefix("-"), "descending": name.startswith("-")} for name in order or ()],
-        "time_range": {"start": start, "end": end} if start else None,
+        "time_range": {"start": start, "end": end} if start else {"preset": preset} if preset else None,
+        "compare_to": compare,
         "limit": limit,
     }
     request = {key: value for key, value in request.items() if value}

@@ -22,6 +22,8 @@ INSIGHT = str(Path(sys.executable).with_name("insight"))
 
 def insight(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "COLUMNS": "100"}
+    if path := os.environ.get("PYTHONPATH"):  # so that a worktree tests its own code
+        clean["PYTHONPATH"] = path
     return subprocess.run(
         [INSIGHT, *arguments], env=clean | environment, capture_output=True, text=True, timeout=60, check=False
     )
@@ -84,6 +86,17 @@ def test_a_query_is_shown_in_every_format(client: dict[str, str], output: str) -
 
     assert shown.returncode == 0, shown.stderr
     assert "California" in shown.stdout
+
+
+def test_a_query_is_compared_with_an_earlier_range(client: dict[str, str]) -> None:
+    asked = ("query", "-m", "line_count", "--start", "2019-03-01", "--end", "2019-03-31", "-f", "json")
+    compared = json.loads(insight(*asked, "--compare", "previous_period", **client).stdout)
+    preset = json.loads(insight("query", "-m", "line_count", "--preset", "last_month", "-f", "json", **client).stdout)
+
+    assert compared["meta"]["compared_with"] == {"start": "2019-02-01", "end": "2019-02-28"}
+    assert compared["data"][0]["line_count__previous"] > 0
+    assert preset["meta"]["time_range"] == {"start": "2019-11-01", "end": "2019-11-30"}
+    assert insight(*asked, "--preset", "last_month", **client).returncode == 2
 
 
 def test_a_query_is_written_as_parquet(client: dict[str, str], tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +15,7 @@ import pyarrow.parquet
 
 from api.compiler import Column
 from api.errors import NotAcceptable
+from api.periods import DateRange
 from api.service import Answer, Page
 
 JSON = "application/json"
@@ -107,12 +108,12 @@ def column(column: Column) -> dict[str, Any]:
         "type": column.type,
         "unit": column.unit,
         "grain": column.grain,
+        "date_part": column.date_part,
     }
 
 
 def meta(answer: Answer) -> Mapping[str, Any]:
     """What the answer says of itself."""
-    time_range = answer.time_range
     return {
         "query_id": answer.query_id,
         "row_count": answer.table.num_rows,
@@ -121,7 +122,8 @@ def meta(answer: Answer) -> Mapping[str, Any]:
         "offset": answer.offset,
         "publication": answer.publication,
         "as_of": answer.as_of,
-        "time_range": time_range and {"start": time_range.start, "end": time_range.end},
+        "time_range": _days(answer.time_range),
+        "compared_with": _days(answer.compared_with),
         "cache": {"plan": "hit" if answer.is_plan_cached else "miss", "result": answer.result_origin},
         "timings": {
             "compile_ms": answer.timings.compile_ms,
@@ -133,6 +135,10 @@ def meta(answer: Answer) -> Mapping[str, Any]:
 
 def _page(page: Page) -> dict[str, Any]:
     return {"page": page.number, "page_count": page.count, "page_size": page.rows, "total_rows": page.total_rows}
+
+
+def _days(days: DateRange | None) -> Mapping[str, date] | None:
+    return {"start": days.start, "end": days.end} if days else None
 
 
 def _csv(answer: Answer) -> bytes:

@@ -22,7 +22,7 @@ from pydantic import (
 from api.dbt_filter import MAX_CHARACTERS, parse_dbt_filter
 from api.errors import InvalidQuery
 from api.filters import AllOf, AnyOf, Comparison, Filter, Not, Operator
-from api.periods import MAX_UNITS, DateRange, LastUnits, Preset, TimeRange, Unit, day
+from api.periods import MAX_UNITS, CompareTo, DateRange, LastUnits, Preset, TimeRange, Unit, day
 from api.query import MAX_COMPARISONS, MetricQuery, OrderBy
 
 Name = Annotated[str, Field(min_length=1, max_length=300)]
@@ -56,7 +56,10 @@ class ComparisonBody(Body):
     """A field against values."""
 
     field: Name = Field(
-        description="A dimension such as `product__category` or `metric_time__month`; in having, a metric."
+        description=(
+            "A dimension such as `product__category`, `metric_time__month` or `metric_time__extract_dow`; in having, "
+            "a metric."
+        )
     )
     op: Operator = Field(description="What to compare; text operators are case-sensitive.")
     values: Items[StrictStr | StrictBool | StrictInt | FiniteFloat] = Field(
@@ -190,7 +193,13 @@ class QueryBody(Body):
     )
 
     metrics: Items[Name] = Field((), description="Names of metrics; see `/v1/metrics`.")
-    group_by: Items[Name] = Field((), description="Dimensions; a time with its grain, as `metric_time__month`.")
+    group_by: Items[Name] = Field(
+        (),
+        description=(
+            "Dimensions; a time with its grain, as `metric_time__month`, or a part of its date, as "
+            "`metric_time__extract_month`."
+        ),
+    )
     where: Items[WhereBody] = Field(
         (),
         description=(
@@ -198,9 +207,18 @@ class QueryBody(Body):
             "Layer: `{{ Dimension('customer__gender') }} = 'F'`."
         ),
     )
-    having: Items[FilterBody] = Field((), description="Filters on asked metrics, after aggregation; all must hold.")
+    having: Items[FilterBody] = Field(
+        (), description="Filters on asked metrics and what compare_to adds, after aggregation; all must hold."
+    )
     time_range: DateRangeBody | LastUnitsBody | PresetBody | None = Field(
         None, description="Days, or relative to the as-of date of the data; filters the metric's time."
+    )
+    compare_to: CompareTo | None = Field(
+        None,
+        description=(
+            "Sets each metric `m` beside itself over the range before: `m__previous`, `m__change`, and "
+            "`m__change_ratio`, the change over the previous value (null where that is null or 0). Needs a time_range."
+        ),
     )
     order_by: Items[OrderByBody] = ()
     limit: int | None = Field(None, ge=1, strict=True, description="Rows on this page.")
@@ -223,6 +241,7 @@ class QueryBody(Body):
             where=_all([*where, *(text.where for text in texts if text.where)]),
             having=_all([*having, *(text.having for text in texts if text.having)]),
             time_range=self.time_range.parsed() if self.time_range else None,
+            compare_to=self.compare_to,
             order_by=tuple(order.parsed() for order in self.order_by),
             limit=self.limit,
             offset=self.offset,

@@ -74,6 +74,9 @@ class DimensionResource(Resource):
     type: str = Field(description="The type of its values.")
     entity: str | None
     grains: list[str] = Field(description="For a time: append one, as in `metric_time__month`.")
+    date_parts: list[str] = Field(
+        description="For a time: append one, as in `metric_time__extract_month`; a number, dow 1 on Monday to 7."
+    )
     synonyms: list[str]
 
     @classmethod
@@ -87,6 +90,7 @@ class DimensionResource(Resource):
             type=dimension.type,
             entity=dimension.entity,
             grains=list(dimension.grains),
+            date_parts=list(dimension.date_parts),
             synonyms=list(dimension.synonyms),
         )
 
@@ -130,10 +134,13 @@ class ColumnResource(Resource):
 
     name: str
     label: str
-    kind: str
+    kind: str = Field(
+        description="categorical, time, entity or metric; with compare_to also previous, change and change_ratio."
+    )
     type: str | None
     unit: str | None
     grain: str | None
+    date_part: str | None
 
 
 class TimeRangeResource(Resource):
@@ -171,6 +178,7 @@ class AnswerMeta(Resource):
     publication: str
     as_of: date = Field(description="The day that everything relative is relative to.")
     time_range: TimeRangeResource | None = Field(description="The days that time_range meant.")
+    compared_with: TimeRangeResource | None = Field(description="The earlier days that compare_to meant.")
     cache: CacheResource
     timings: TimingsResource
 

@@ -23,6 +23,14 @@ class Case:
 _TIME = {
     f"metric_time__{grain}": f"date_trunc('{grain}', day)" for grain in ("day", "week", "month", "quarter", "year")
 }
+_PARTS = {  # of a date; the week begins on Monday, with 1
+    "metric_time__extract_year": "year(day)",
+    "metric_time__extract_quarter": "quarter(day)",
+    "metric_time__extract_month": "month(day)",
+    "metric_time__extract_day": "day(day)",
+    "metric_time__extract_dow": "isodow(day)",
+    "metric_time__extract_doy": "dayofyear(day)",
+}
 _CALENDAR = {
     "calendar_date": "day",
     "calendar_date__day_name": "dayname(day)",
@@ -45,6 +53,7 @@ _CUSTOMER = {
 }
 _LINE = {
     **_TIME,
+    **_PARTS,
     **_CALENDAR,
     **_CUSTOMER,
     "product": "product_sku",
@@ -57,9 +66,10 @@ _LINE = {
     "sale": "transaction_id || '-' || product_sku",
     "transaction": "transaction_id",
 }
-_PRICE = {**_TIME, **_CALENDAR, "bitcoin__volatility_category": "volatility_category"}
+_PRICE = {**_TIME, **_PARTS, **_CALENDAR, "bitcoin__volatility_category": "volatility_category"}
 _ARTICLE = {
     **_TIME,
+    **_PARTS,
     **_CALENDAR,
     "news": "url",
     "news__category": "category",
@@ -139,7 +149,7 @@ def _line_cases() -> Iterator[Case]:
 
 
 def _customer_cases() -> Iterator[Case]:
-    columns = {**_CUSTOMER, **_TIME, **_CALENDAR}
+    columns = {**_CUSTOMER, **_TIME, **_PARTS, **_CALENDAR}
     groupings: tuple[tuple[str, ...], ...] = (
         (),
         ("metric_time__month",),
@@ -147,6 +157,7 @@ def _customer_cases() -> Iterator[Case]:
         ("customer__tenure_band",),
         ("customer__activity_status",),
         ("calendar_date__is_weekend",),
+        ("metric_time__extract_month", "metric_time__extract_dow"),
     )
     for metric, value in CUSTOMER_METRICS.items():
         for group_by in groupings:
@@ -156,8 +167,8 @@ def _customer_cases() -> Iterator[Case]:
 
 def _other_cases() -> Iterator[Case]:
     for metric, value in SPEND_METRICS.items():
-        for name in (*_TIME, "calendar_date__day_name", "calendar_date__is_holiday_season"):
-            yield _grouped(metric, (name,), source="spend", value=value, columns={**_TIME, **_CALENDAR})
+        for name in (*_TIME, *_PARTS, "calendar_date__day_name", "calendar_date__is_holiday_season"):
+            yield _grouped(metric, (name,), source="spend", value=value, columns={**_TIME, **_PARTS, **_CALENDAR})
         yield _grouped(metric, (), source="spend", value=value, columns={})
     groupings: tuple[tuple[str, ...], ...] = ((), *((name,) for name in _PRICE))
     for metric, value in PRICE_METRICS.items():
@@ -181,6 +192,8 @@ def _latest_price_cases() -> Iterator[Case]:
             f"metric_time__{grain}",
             sql=f"select date_trunc('{grain}', day), max_by(price, event_at) from price group by all",
         )
+    for name, part in _PARTS.items():
+        yield _case("bitcoin_price_latest", name, sql=f"select {part}, max_by(price, event_at) from price group by all")
 
 
 def _returning_cases() -> Iterator[Case]:
@@ -208,7 +221,7 @@ def _returning_cases() -> Iterator[Case]:
 
 def _spend_ratio_cases() -> Iterator[Case]:
     """Both sides summed apart, then divided: never a join of days with lines."""
-    for name, key in {**_TIME, "calendar_date__day_name": _CALENDAR["calendar_date__day_name"]}.items():
+    for name, key in {**_TIME, **_PARTS, "calendar_date__day_name": _CALENDAR["calendar_date__day_name"]}.items():
         yield _case(
             "return_on_ad_spend",
             name,
@@ -303,7 +316,7 @@ def _growth_cases() -> Iterator[Case]:
 
 def _conversion_cases() -> Iterator[Case]:
     """A use counts for the customer's last click within the seven days that end with it, on that click's date."""
-    for name, key in {**_TIME, "customer__gender": "gender", "customer__location": "location"}.items():
+    for name, key in {**_TIME, **_PARTS, "customer__gender": "gender", "customer__location": "location"}.items():
         yield _case("coupon_conversion_rate", name, sql=_conversion(key))
     yield _case("coupon_conversion_rate", sql=_conversion("0", selected=""))
 
