@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from api.catalog import METRIC_TIME, Catalog, Metric
@@ -55,6 +55,10 @@ class OpenPublication:
         if grant.rows is not None:
             checked = with_rows(checked, grant.rows, self.catalog)
         return await self.compiler.compile(checked)
+
+    async def with_cost(self, compiled: CompiledQuery) -> CompiledQuery:
+        """The same with what it will cost; nothing runs."""
+        return replace(compiled, cost=await self.warehouse.estimate(compiled.sql, compiled.parameters))
 
     async def rehearse(self) -> None:
         """Ask for every metric and saved query once; whoever publishes calls this before anybody else can ask.

@@ -81,6 +81,7 @@ class Role(Strict):
     rows: tuple[RowFilter, ...] = ()
     see_sql: bool = False
     max_rows: int | None = Field(None, ge=1)
+    max_cost: int | None = Field(None, ge=1, description="Cost of one query at most, as `api.cost` reckons it.")
 
     def shows_metric(self, name: str) -> bool:
         """Whether the metric exists for the role."""
@@ -117,6 +118,18 @@ class Grant:
                 f"The role {self.role_name!r} does not see SQL and lineage",
                 hint="Ask for the answer itself: POST /v1/query.",
                 code="sql_forbidden",
+            )
+
+    def refuse_cost(self, cost: int) -> None:
+        """Refuse what costs more than the role may spend on one query; raises `InvalidQuery`."""
+        if self.role.max_cost is not None and cost > self.role.max_cost:
+            raise InvalidQuery(
+                f"The query would read and join some {cost:,} rows, and your role may spend {self.role.max_cost:,}",
+                hint=(
+                    "Ask for fewer metrics or group-bys, filter more, or ask for sums in place of running totals; "
+                    "whoever keeps the policy file can raise max_cost."
+                ),
+                code="query_too_expensive",
             )
 
     def refuse_hashed(self, checked: CheckedQuery) -> None:

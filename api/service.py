@@ -53,7 +53,7 @@ class Answer:
 
     `table` has one Arrow column for each of `columns`, in that order: money decimal, a time at a grain of a day or
     more a date. `is_truncated` says that more rows follow after `offset + table.num_rows`. `tag` is the same for equal
-    answers, and for these alone.
+    answers, and for these alone. `cost` is there where the role has a budget.
     """
 
     query_id: str
@@ -68,6 +68,7 @@ class Answer:
     is_plan_cached: bool
     result_origin: Origin
     tag: str
+    cost: int | None
     timings: Timings
 
 
@@ -121,7 +122,7 @@ class SemanticLayer:
         return self._folder.versions()
 
     async def compile(self, principal: Principal, query: MetricQuery) -> CompiledQuery:
-        """The SQL and the parameters that would answer the query; nothing runs.
+        """The SQL, the parameters and the cost of answering the query, also over the role's budget; nothing runs.
 
         Raises
         ------
@@ -133,7 +134,7 @@ class SemanticLayer:
         grant = self._grant(principal)
         grant.require_sql()
         with self._served.lease() as publication:
-            return await publication.compile(query, grant, self._limits)
+            return await publication.with_cost(await publication.compile(query, grant, self._limits))
 
     async def query(self, principal: Principal, query: MetricQuery, *, use: CacheUse = CacheUse.READ) -> Answer:
         """The answer, from one publication as a whole.
@@ -141,7 +142,7 @@ class SemanticLayer:
         Raises
         ------
         UnknownName, InvalidQuery
-            As `api.query.check` says, or the query is too large for the engine.
+            As `api.query.check` says, or the query costs more than the role may spend, or is too large for the engine.
         Forbidden
             The policy does not know the role, or the question filters by what it sees hashed.
         QueryTimeout, Unavailable
@@ -151,6 +152,9 @@ class SemanticLayer:
         grant = self._grant(principal)
         with self._served.lease() as publication:
             compiled = await publication.compile(query, grant, self._limits)
+            if grant.role.max_cost is not None:
+                compiled = await publication.with_cost(compiled)
+                grant.refuse_cost(compiled.cost or 0)
             compiled_at = time.perf_counter()
             tag = _tag(publication.version, compiled)
             result = await self._result(tag, publication.version, compiled, use)
@@ -172,6 +176,7 @@ class SemanticLayer:
             is_plan_cached=compiled.is_from_cache,
             result_origin=result.origin,
             tag=_digest(tag, sorted(masked)) if masked else tag,
+            cost=compiled.cost,
             timings=Timings(
                 compile_ms=_ms(started, compiled_at),
                 run_ms=_ms(compiled_at, ran_at),
