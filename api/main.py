@@ -72,7 +72,7 @@ async def _semantic_layer(settings: Settings, secret: bytes, closing: AsyncExitS
     await served.refresh()
     watch = asyncio.create_task(served.follow(every=timedelta(seconds=settings.publication_poll_s)))
     closing.callback(watch.cancel)
-    return SemanticLayer(
+    layer = SemanticLayer(
         folder=folder,
         served=served,
         limits=PageLimits(default_rows=settings.default_rows, max_rows=settings.max_rows),
@@ -80,6 +80,8 @@ async def _semantic_layer(settings: Settings, secret: bytes, closing: AsyncExitS
         cache=cache,
         hash_secret=secret,
     )
+    layer.review_policy()
+    return layer
 
 
 def _open_cache(settings: Settings) -> ResultCache:

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 from api.errors import Forbidden, InvalidQuery
 from api.filters import AllOf, Comparison, Filter, Operator
 from api.query import CheckedQuery
+from api.strict_yaml import load_strictly
 
 _log = structlog.get_logger(__name__)
 
@@ -85,15 +86,15 @@ class Role(Strict):
 
     def shows_metric(self, name: str) -> bool:
         """Whether the metric exists for the role."""
-        return _matches(name, self.metrics) and not _matches(name, self.hidden)
+        return matches(name, self.metrics) and not matches(name, self.hidden)
 
     def hashes(self, name: str) -> bool:
         """Whether the role sees the dimension's values hashed."""
-        return _matches(name, self.hashed)
+        return matches(name, self.hashed)
 
     def shows_dimension(self, name: str) -> bool:
         """Whether the dimension exists for the role."""
-        return _matches(name, self.dimensions) and not _matches(name, self.hidden)
+        return matches(name, self.dimensions) and not matches(name, self.hidden)
 
 
 class PolicyDocument(Strict):
@@ -155,7 +156,7 @@ class Policy:
     """The roles in force; the file's, or three built-in ones."""
 
     def __init__(self, roles: Mapping[str, Role]) -> None:
-        self._roles = dict(roles)
+        self.roles: Mapping[str, Role] = dict(roles)
 
     def grant(self, principal: Principal) -> Grant:
         """What the principal may see.
@@ -165,7 +166,7 @@ class Policy:
         Forbidden
             Its role is not in the policy, or a claim that its row filter needs is missing.
         """
-        role = self._roles.get(principal.role)
+        role = self.roles.get(principal.role)
         if role is None:
             raise Forbidden(
                 f"The role {principal.role!r} is not in the policy",
@@ -239,7 +240,7 @@ def read_policy(file: Path) -> Policy:
         It cannot be read, or is no policy; the detail names the place.
     """
     try:
-        document = PolicyDocument.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        document = PolicyDocument.model_validate(load_strictly(file.read_text(encoding="utf-8")))
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False)
         raise _bad_file(
@@ -270,7 +271,8 @@ def _resolved(row: RowFilter, principal: Principal) -> Comparison:
     return Comparison(field=row.field, operator=row.op, values=values)
 
 
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether the name is one of the patterns, in which * stands for any characters."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 

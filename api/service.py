@@ -24,6 +24,7 @@ from api.filters import AllOf, Comparison, Operator
 from api.opened import OpenPublication
 from api.periods import DateRange
 from api.policy import Grant, PolicySource, Principal, hashed
+from api.policy_check import PolicyReviewer
 from api.publication import LineageGraph, PublicationFolder, PublicationInfo, ServedPublication
 from api.query import MetricQuery, PageLimits
 from api.warehouse import value_type
@@ -101,14 +102,21 @@ class SemanticLayer:
         self._policies = policies
         self._cache = cache
         self._hash_secret = hash_secret
+        self._reviewer = PolicyReviewer()
 
     @property
     def is_ready(self) -> bool:
         """Whether a publication can answer."""
         return self._served.is_ready
 
+    def review_policy(self) -> None:
+        """Log what the policy names and the current publication does not have; once for each pair of them."""
+        if self.is_ready:
+            with self._served.lease() as publication:
+                self._reviewer.review(self._policies.current(), publication.catalog, version=publication.version)
+
     def catalog(self, principal: Principal) -> Catalog:
-        """What the caller may ask; raises `Forbidden` where the policy does not know its role."""
+        """What the caller may ask; raises `Forbidden` where the policy does not know its role, or cannot apply it."""
         with self._served.lease() as publication:
             return publication.visible_to(self._grant(principal))
 
@@ -144,7 +152,7 @@ class SemanticLayer:
         UnknownName, InvalidQuery
             As `api.query.check` says, or the query costs more than the role may spend, or is too large for the engine.
         Forbidden
-            The policy does not know the role, or the question filters by what it sees hashed.
+            The policy does not know the role or cannot apply it, or the question filters by what it sees hashed.
         QueryTimeout, Unavailable
             As `api.warehouse.Warehouse.query` says, or nothing is published.
         """
@@ -217,6 +225,7 @@ class SemanticLayer:
             return _lineage(publication.catalog.metric(metric), publication.catalog, graph)
 
     def _grant(self, principal: Principal) -> Grant:
+        self.review_policy()
         return self._policies.current().grant(principal)
 
     async def _result(self, key: str, version: str, compiled: CompiledQuery, use: CacheUse) -> CachedResult:
