@@ -1,9 +1,11 @@
-"""The service's commands: `insight serve`, `insight keys …`, `insight openapi`."""
+"""The service's commands: `insight serve`, `insight keys …`, `insight policy check`, `insight openapi`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,9 +17,11 @@ from api.errors import WrongSetting
 from api.settings import Settings, explain
 
 if TYPE_CHECKING:
+    from api.catalog import Catalog
     from api.keys import ApiKeys
 
 keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+policy = typer.Typer(no_args_is_help=True, help="Check who may see what.")
 
 
 def serve(
@@ -84,6 +88,53 @@ def revoke_key(key_id: Annotated[str, typer.Argument(help="The id that `insight 
     """End a key at once."""
     _keys().revoke(key_id)
     typer.echo(f"Revoked {key_id}")
+
+
+@policy.callback()
+def about_policy() -> None:
+    """Check who may see what."""
+
+
+@policy.command("check")
+def check_policy(
+    file: Annotated[Path | None, typer.Option(help="The policy file (INSIGHT_POLICY_FILE).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Say what the policy file names and the current publication does not have; fails if there is anything."""
+    from api.policy import read_policy
+    from api.policy_check import policy_problems
+
+    settings = _settings(policy_file=file)
+    if settings.policy_file is None:
+        raise WrongSetting("There is no policy file to check", hint="Name one: --file FILE or INSIGHT_POLICY_FILE.")
+    found = policy_problems(read_policy(settings.policy_file), _published_catalog(settings))
+    if as_json:
+        typer.echo(json.dumps([asdict(problem) for problem in found]))
+    else:
+        for problem in found:
+            meant = f"; did you mean {' or '.join(problem.nearest)}?" if problem.nearest else ""
+            closed = " (the role is refused until it is mended)" if problem.is_closing else ""
+            typer.echo(f"{problem.place}: {problem.detail}{meant}{closed}")
+        typer.echo(f"{settings.policy_file}: {len(found) or 'no'} problem{'' if len(found) == 1 else 's'}")
+    if found:
+        raise typer.Exit(1)
+
+
+def _published_catalog(settings: Settings) -> Catalog:
+    from api.opened import open_publication
+    from api.publication import PublicationFolder
+    from api.warehouse import EngineLimits
+
+    folder = PublicationFolder(settings.publication_dir)
+    version = folder.current_version()
+    if version is None:
+        raise WrongSetting(
+            f"Nothing is published in {settings.publication_dir}, so there is nothing to check the policy against",
+            hint="Run: insight pipeline run --data DIR",
+        )
+    engine = EngineLimits(memory_mb=64, threads=1, connections=1, query_timeout=settings.query_timeout)
+    with closing(open_publication(folder.path(version), engine)) as publication:
+        return publication.catalog
 
 
 def _claims(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:

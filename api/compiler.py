@@ -75,13 +75,17 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledQuery:
-    """One SELECT with named placeholders, the values to bind to them, and the columns it answers."""
+    """One SELECT with named placeholders, the values to bind to them, and the columns it answers.
+
+    `cost` is known once somebody has asked the warehouse for it.
+    """
 
     question: CheckedQuery
     sql: str
     parameters: Mapping[str, Value]
     columns: tuple[Column, ...]
     is_from_cache: bool
+    cost: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,7 +101,7 @@ async def _semantic_layer(
     await served.refresh()
     watch = asyncio.create_task(served.follow(every=timedelta(seconds=settings.publication_poll_s)))
     closing.callback(watch.cancel)
-    return SemanticLayer(
+    layer = SemanticLayer(
         folder=folder,
         served=served,
         limits=PageLimits(default_rows=settings.default_rows, max_rows=settings.max_rows),
@@ -111,6 +111,8 @@ async def _semantic_layer(
         admission=_open_admission(settings),
         hash_secret=secret,
     )
+    layer.review_policy()
+    return layer
 
 
 def _open_tokens(settings: Settings, policies: PolicySource, closing: AsyncExitStack) -> Tokens | None:

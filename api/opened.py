@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from api.catalog import METRIC_TIME, Catalog, Metric
 from api.compiler import CompiledQuery, Compiler, Dialect
-from api.errors import SemanticLayerError, Unavailable
+from api.errors import InvalidQuery, SemanticLayerError, Unavailable
 from api.manifest import read_catalog
 from api.policy import REHEARSING, Grant, Role
+from api.policy_check import broken_policy, require_sound
 from api.publication import PublicationInfo, read_info
-from api.query import MetricQuery, PageLimits, check, with_rows
+from api.query import CheckedQuery, MetricQuery, PageLimits, check, with_rows
 from api.warehouse import EngineLimits, Warehouse
 
 _REMEMBERED_ROLES = 100
@@ -36,11 +37,18 @@ class OpenPublication:
         return self.info.version
 
     def visible_to(self, grant: Grant) -> Catalog:
-        """The catalog as it is for the grant's role; made once for each role of a policy."""
+        """The catalog as it is for the grant's role; made once for each role of a policy.
+
+        Raises
+        ------
+        Forbidden
+            The role does not fit the definitions, so that it cannot be applied.
+        """
         if grant.role not in self._visible:
             if len(self._visible) >= _REMEMBERED_ROLES:
                 self._visible.clear()
             role = grant.role
+            require_sound(grant.role_name, role, self.catalog)
             needed = {self.catalog.group_by(row.field).dimension.name for row in role.rows}
             self._visible[role] = self.catalog.narrowed(
                 shows_metric=role.shows_metric, shows_dimension=role.shows_dimension, needed=needed
@@ -52,9 +60,23 @@ class OpenPublication:
         limits = limits.at_most(grant.role.max_rows)
         checked = check(query, self.visible_to(grant), as_of=self.info.as_of, limits=limits)
         grant.refuse_hashed(checked)
-        if grant.rows is not None:
-            checked = with_rows(checked, grant.rows, self.catalog)
-        return await self.compiler.compile(checked)
+        return await self.compiler.compile(self._over_rows(checked, grant))
+
+    def _over_rows(self, checked: CheckedQuery, grant: Grant) -> CheckedQuery:
+        """The question over the rows that count for the grant alone."""
+        if grant.rows is None:
+            return checked
+        try:
+            return with_rows(checked, grant.rows, self.catalog)
+        except InvalidQuery as error:
+            if error.code != "invalid_value":
+                raise
+            # Not the caller's own filter, so not for the caller to mend: a claim that is no day, say.
+            raise broken_policy(grant.role_name) from error
+
+    async def with_cost(self, compiled: CompiledQuery) -> CompiledQuery:
+        """The same with what it will cost; nothing runs."""
+        return replace(compiled, cost=await self.warehouse.estimate(compiled.sql, compiled.parameters))
 
     async def rehearse(self) -> None:
         """Ask for every metric and saved query once; whoever publishes calls this before anybody else can ask.

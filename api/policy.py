@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 from api.errors import Forbidden, InvalidQuery
 from api.filters import AllOf, Comparison, Filter, Operator
 from api.query import CheckedQuery
+from api.strict_yaml import load_strictly
 
 _log = structlog.get_logger(__name__)
 
@@ -83,18 +84,19 @@ class Role(Strict):
     max_rows: int | None = Field(None, ge=1)
     requests_per_minute: int | None = Field(None, ge=1)
     rows_per_day: int | None = Field(None, ge=1)
+    max_cost: int | None = Field(None, ge=1, description="Cost of one query at most, as `api.cost` reckons it.")
 
     def shows_metric(self, name: str) -> bool:
         """Whether the metric exists for the role."""
-        return _matches(name, self.metrics) and not _matches(name, self.hidden)
+        return matches(name, self.metrics) and not matches(name, self.hidden)
 
     def hashes(self, name: str) -> bool:
         """Whether the role sees the dimension's values hashed."""
-        return _matches(name, self.hashed)
+        return matches(name, self.hashed)
 
     def shows_dimension(self, name: str) -> bool:
         """Whether the dimension exists for the role."""
-        return _matches(name, self.dimensions) and not _matches(name, self.hidden)
+        return matches(name, self.dimensions) and not matches(name, self.hidden)
 
 
 class PolicyDocument(Strict):
@@ -126,6 +128,18 @@ class Grant:
                 code="sql_forbidden",
             )
 
+    def refuse_cost(self, cost: int) -> None:
+        """Refuse what costs more than the role may spend on one query; raises `InvalidQuery`."""
+        if self.role.max_cost is not None and cost > self.role.max_cost:
+            raise InvalidQuery(
+                f"The query would read and join some {cost:,} rows, and your role may spend {self.role.max_cost:,}",
+                hint=(
+                    "Ask for fewer metrics or group-bys, filter more, or ask for sums in place of running totals; "
+                    "whoever keeps the policy file can raise max_cost."
+                ),
+                code="query_too_expensive",
+            )
+
     def refuse_hashed(self, checked: CheckedQuery) -> None:
         """Refuse to filter or sort by a value that the role sees hashed: either would tell what the hash hides.
 
@@ -149,15 +163,15 @@ class Policy:
     """The roles in force; the file's, or three built-in ones."""
 
     def __init__(self, roles: Mapping[str, Role]) -> None:
-        self._roles = dict(roles)
+        self.roles: Mapping[str, Role] = dict(roles)
 
     def knows(self, role_name: str) -> bool:
         """Whether there is a role of that name."""
-        return role_name in self._roles
+        return role_name in self.roles
 
     def role(self, principal: Principal) -> Role:
         """The principal's role; raises `Forbidden` where the policy does not have it."""
-        role = self._roles.get(principal.role)
+        role = self.roles.get(principal.role)
         if role is None:
             raise Forbidden(
                 f"The role {principal.role!r} is not in the policy",
@@ -242,7 +256,7 @@ def read_policy(file: Path) -> Policy:
         It cannot be read, or is no policy; the detail names the place.
     """
     try:
-        document = PolicyDocument.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        document = PolicyDocument.model_validate(load_strictly(file.read_text(encoding="utf-8")))
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False)
         raise _bad_file(
@@ -273,7 +287,8 @@ def _resolved(row: RowFilter, principal: Principal) -> Comparison:
     return Comparison(field=row.field, operator=row.op, values=values)
 
 
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether the name is one of the patterns, in which * stands for any characters."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 

@@ -27,6 +27,7 @@ from api.filters import AllOf, Comparison, Operator
 from api.opened import OpenPublication
 from api.periods import DateRange
 from api.policy import Grant, PolicySource, Principal, hashed
+from api.policy_check import PolicyReviewer
 from api.publication import LineageGraph, PublicationFolder, PublicationInfo, ServedPublication
 from api.query import MetricQuery, PageLimits
 from api.warehouse import value_type
@@ -76,8 +77,8 @@ class Answer:
 
     `table` has one Arrow column for each of `columns`, in that order: money decimal, a time at a grain of a day or
     more a date. `is_truncated` says that more rows follow after `offset + table.num_rows`. `tag` is the same for equal
-    answers, and for these alone. `grant` names what the caller was allowed when it was made. `page` is there where the
-    answer was stored and is shown in parts.
+    answers, and for these alone. `cost` is there where the role has a budget. `grant` names what the caller was allowed
+    when it was made. `page` is there where the answer was stored and is shown in parts.
     """
 
     query_id: str
@@ -93,6 +94,7 @@ class Answer:
     is_plan_cached: bool
     result_origin: Origin
     tag: str
+    cost: int | None
     grant: str
     timings: Timings
     page: Page | None = None
@@ -131,14 +133,21 @@ class SemanticLayer:
         self._allowances = allowances
         self._admission = admission
         self._hash_secret = hash_secret
+        self._reviewer = PolicyReviewer()
 
     @property
     def is_ready(self) -> bool:
         """Whether a publication can answer."""
         return self._served.is_ready
 
+    def review_policy(self) -> None:
+        """Log what the policy names and the current publication does not have; once for each pair of them."""
+        if self.is_ready:
+            with self._served.lease() as publication:
+                self._reviewer.review(self._policies.current(), publication.catalog, version=publication.version)
+
     def catalog(self, principal: Principal) -> Catalog:
-        """What the caller may ask; raises `Forbidden` where the policy does not know its role."""
+        """What the caller may ask; raises `Forbidden` where the policy does not know its role, or cannot apply it."""
         with self._served.lease() as publication:
             return publication.visible_to(self._grant(principal))
 
@@ -152,7 +161,7 @@ class SemanticLayer:
         return self._folder.versions()
 
     async def compile(self, principal: Principal, query: MetricQuery) -> CompiledQuery:
-        """The SQL and the parameters that would answer the query; nothing runs.
+        """The SQL, the parameters and the cost of answering the query, also over the role's budget; nothing runs.
 
         Raises
         ------
@@ -164,7 +173,7 @@ class SemanticLayer:
         grant = self._grant(principal)
         grant.require_sql()
         with self._served.lease() as publication:
-            return await publication.compile(query, grant, self._limits)
+            return await publication.with_cost(await publication.compile(query, grant, self._limits))
 
     async def check(self, principal: Principal, query: MetricQuery, *, limits: PageLimits) -> None:
         """Return if `query` would answer it now, within these limits; else raise what it would. Nothing runs."""
@@ -182,9 +191,9 @@ class SemanticLayer:
         Raises
         ------
         UnknownName, InvalidQuery
-            As `api.query.check` says, or the query is too large for the engine.
+            As `api.query.check` says, or the query costs more than the role may spend, or is too large for the engine.
         Forbidden
-            The policy does not know the role, or the question filters by what it sees hashed.
+            The policy does not know the role or cannot apply it, or the question filters by what it sees hashed.
         QueryTimeout, Unavailable
             As `api.warehouse.Warehouse.query` says, or nothing is published.
         TooManyRequests, Unavailable
@@ -196,6 +205,9 @@ class SemanticLayer:
         limits = use.limits if isinstance(use, Apart) else self._limits
         with self._served.lease() as publication:
             compiled = await publication.compile(query, grant, limits)
+            if grant.role.max_cost is not None:
+                compiled = await publication.with_cost(compiled)
+                grant.refuse_cost(compiled.cost or 0)
             compiled_at = time.perf_counter()
             tag = _tag(publication.version, compiled)
             result = await self._result(principal, tag, publication.version, compiled, use)
@@ -218,6 +230,7 @@ class SemanticLayer:
             is_plan_cached=compiled.is_from_cache,
             result_origin=result.origin,
             tag=_digest(tag, sorted(masked)) if masked else tag,
+            cost=compiled.cost,
             grant=grant.digest,
             timings=Timings(
                 compile_ms=_ms(started, compiled_at),
@@ -269,6 +282,7 @@ class SemanticLayer:
             return _lineage(found, publication.catalog, graph, visible=visible)
 
     def _grant(self, principal: Principal) -> Grant:
+        self.review_policy()
         return self._policies.current().grant(principal)
 
     async def _hashed(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,10 +24,12 @@ import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
 
 from api.catalog import ValueType
+from api.cost import estimated_cost
 from api.errors import InternalFault, InvalidQuery, QueryTimeout, Unavailable
 from api.filters import Value
 
 _HEADER_BYTES = 3 * 4096  # of a DuckDB file: the main header and two of the database
+_REMEMBERED_ESTIMATES = 5_000  # some 2 KB each, the statement shared with the compiler's plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +61,15 @@ class Warehouse:
         # One thread for each connection, so that whoever has a thread has a connection. Who asks for more at once than
         # there are waits here, its time-out running: the service lets in no more than that (`api.admission`).
         self._threads = ThreadPoolExecutor(max_workers=limits.connections, thread_name_prefix="warehouse")
+        # An estimate decides whether a query may queue, so it must not queue behind those that run.
+        self._estimating = ThreadPoolExecutor(max_workers=1, thread_name_prefix="estimate")
+        self._estimates: OrderedDict[tuple[object, ...], int] = OrderedDict()
+        self._table_rows: Mapping[str, int] | None = None
         self._engine = sa.create_engine(
             sa.URL.create("duckdb", database=str(file.resolve())),
             connect_args={"read_only": True, "config": _hardened(limits)},
             poolclass=QueuePool,
-            pool_size=limits.connections,
+            pool_size=limits.connections + 1,
             max_overflow=0,
             pool_reset_on_return=None,  # nothing to roll back: every statement is a SELECT
         )
@@ -122,10 +129,42 @@ class Warehouse:
             )
         return running.result()
 
+    async def estimate(self, sql: str, parameters: Mapping[str, Value]) -> int:
+        """The cost of one SELECT with these values, as `api.cost` reckons it; nothing runs.
+
+        Takes 1 to 20 ms in a thread, and nothing when the same was asked before. The values count, as the engine
+        leaves out what they exclude.
+
+        Raises
+        ------
+        InvalidQuery
+            A value is out of the range of its field.
+        """
+        key = (sql, *sorted(parameters.items()))
+        if key not in self._estimates:
+            loop = asyncio.get_running_loop()
+            cost = await loop.run_in_executor(self._estimating, self._estimate, sql, parameters)
+            self._estimates[key] = cost
+            if len(self._estimates) > _REMEMBERED_ESTIMATES:
+                self._estimates.popitem(last=False)
+        return self._estimates[key]
+
     def close(self) -> None:
         """Close every connection that is not in use; the engine lets the file go."""
         self._threads.shutdown(wait=False)
+        self._estimating.shutdown(wait=False)
         self._engine.dispose()
+
+    def _estimate(self, sql: str, parameters: Mapping[str, Value]) -> int:
+        if self._table_rows is None:  # the file never changes
+            tables = self._run(
+                "SELECT schema_name || '.' || table_name AS name, estimated_size AS size FROM duckdb_tables()",
+                {},
+                _Flight(),
+            )
+            self._table_rows = {row["name"]: row["size"] for row in tables.to_pylist()}
+        plan = self._run(f"EXPLAIN (FORMAT json) {sql}", parameters, _Flight())
+        return estimated_cost(plan.column(1)[0].as_py(), self._table_rows)
 
     def _connect(self) -> sa.PoolProxiedConnection:
         try:

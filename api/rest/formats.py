@@ -124,6 +124,7 @@ def meta(answer: Answer) -> Mapping[str, Any]:
         "as_of": answer.as_of,
         "time_range": _days(answer.time_range),
         "compared_with": _days(answer.compared_with),
+        "cost": answer.cost,
         "cache": {"plan": "hit" if answer.is_plan_cached else "miss", "result": answer.result_origin},
         "timings": {
             "compile_ms": answer.timings.compile_ms,

@@ -59,6 +59,7 @@ async def compile_query(layer: Layer, caller: Caller, body: QueryBody) -> Respon
         "parameters": dict(compiled.parameters),
         "columns": [formats.column(column) for column in compiled.columns],
         "plan": "hit" if compiled.is_from_cache else "miss",
+        "cost": compiled.cost,
     }
     return Response(formats.encode(document), media_type=formats.JSON)
 

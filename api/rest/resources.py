@@ -179,6 +179,9 @@ class AnswerMeta(Resource):
     as_of: date = Field(description="The day that everything relative is relative to.")
     time_range: TimeRangeResource | None = Field(description="The days that time_range meant.")
     compared_with: TimeRangeResource | None = Field(description="The earlier days that compare_to meant.")
+    cost: int | None = Field(
+        description="Rows that the query was estimated to read and join; null unless the role has a budget."
+    )
     cache: CacheResource
     timings: TimingsResource
 
@@ -198,6 +201,7 @@ class CompiledResource(Resource):
     parameters: dict[str, Any]
     columns: list[ColumnResource]
     plan: str = Field(description="`hit` if the shape was compiled before, else `miss`.")
+    cost: int = Field(description="Rows that the query is estimated to read, join, group and sort.")
 
 
 class LineageEdge(Resource):
