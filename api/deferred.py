@@ -293,7 +293,7 @@ class _Runner:
         """Run the query and store what came out; whatever happens, its claim is given back or lapses."""
         # The log of a run has the id of its query where that of a request has the request's.
         with structlog.contextvars.bound_contextvars(request_id=claim.query_id, principal=claim.principal.principal_id):
-            _log.info("deferred_query_started", attempt=claim.attempt)
+            _log.info("deferred_query_started", query_id=claim.query_id, attempt=claim.attempt)
             try:
                 await self._attempt(claim)
             except asyncio.CancelledError:
@@ -306,8 +306,9 @@ class _Runner:
         try:
             answer = await self._layer.query(claim.principal, claim.question, use=self._run)
         except (Unavailable, TooManyRequests) as error:
-            if claim.age < _PATIENCE:
-                await asyncio.to_thread(self._store.release, claim, pause=error.retry_after or _PAUSE)
+            pause = error.retry_after or _PAUSE
+            if claim.age + pause < _PATIENCE:
+                await asyncio.to_thread(self._store.release, claim, pause=pause)
                 _log.warning("deferred_query_put_back", detail=error.detail)
                 return
             failure = Failure.of(error)

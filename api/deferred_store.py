@@ -30,6 +30,7 @@ from api.errors import Failure, InternalFault, TooManyRequests, Unavailable
 from api.pieces import Piece, part
 from api.policy import Principal
 from api.query import MetricQuery
+from api.state import metadata
 
 _MOST_ATTEMPTS = 3  # whatever ends the process thrice would end it for ever
 _CANDIDATES = 5  # looked at in one claim; others may take the first ones meanwhile
@@ -39,10 +40,9 @@ _RETRY = timedelta(seconds=2)
 _WAITING_RETRY = timedelta(seconds=5)
 _KEPT_RETRY = timedelta(minutes=1)
 
-_metadata = sa.MetaData()
 _queries = sa.Table(
     "deferred_queries",
-    _metadata,
+    metadata,
     sa.Column("query_id", sa.String(32), primary_key=True),  # in the order of their creation
     sa.Column("principal_id", sa.String(500), nullable=False),
     sa.Column("principal", sa.Text, nullable=False),
@@ -64,7 +64,7 @@ _queries = sa.Table(
 )
 _rows = sa.Table(
     "deferred_rows",
-    _metadata,
+    metadata,
     sa.Column("query_id", sa.String(32), primary_key=True),
     sa.Column("first_row", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("row_count", sa.Integer, nullable=False),
@@ -169,10 +169,6 @@ class DeferredStore:
     def __init__(self, state: sa.Engine, limits: StoreLimits) -> None:
         self._state = state
         self.limits = limits
-        try:
-            _metadata.create_all(state)
-        except sa.exc.DBAPIError:  # another process was just making them
-            _metadata.create_all(state)
 
     def add(self, principal: Principal, question: MetricQuery) -> StoredQuery:
         """The question, queued.

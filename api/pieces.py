@@ -23,7 +23,7 @@ class Piece:
 
 
 def pieces(table: pa.Table) -> tuple[Piece, ...]:
-    """The table in pieces; an empty one is one piece, which keeps the columns. Blocks, 0.1 s for a million numbers."""
+    """The table in pieces; an empty one is one piece, which keeps the columns. Blocks, 0.2 s for a million rows."""
     return tuple(_piece(table, first) for first in range(0, max(table.num_rows, 1), _ROWS))
 
 

@@ -1,4 +1,4 @@
-"""The first schema: keys and secrets."""
+"""The first schema: keys, secrets, long queries."""
 
 from __future__ import annotations
 
@@ -26,4 +26,33 @@ def upgrade() -> None:
         "secrets",
         sa.Column("purpose", sa.String(32), primary_key=True),
         sa.Column("secret", sa.LargeBinary(32), nullable=False),
+    )
+    op.create_table(
+        "deferred_queries",
+        sa.Column("query_id", sa.String(32), primary_key=True),
+        sa.Column("principal_id", sa.String(500), nullable=False),
+        sa.Column("principal", sa.Text, nullable=False),
+        sa.Column("question", sa.Text, nullable=False),
+        sa.Column("state", sa.String(9), nullable=False),
+        sa.Column("created_at", sa.DateTime, nullable=False),
+        sa.Column("claimable_at", sa.DateTime, nullable=False),
+        sa.Column("claim", sa.String(16)),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("started_at", sa.DateTime),
+        sa.Column("finished_at", sa.DateTime),
+        sa.Column("expires_at", sa.DateTime),
+        sa.Column("row_count", sa.BigInteger),
+        sa.Column("stored_bytes", sa.BigInteger),
+        sa.Column("answer", sa.Text),
+        sa.Column("failure", sa.Text),
+    )
+    op.create_index("ix_deferred_queries_expires_at", "deferred_queries", ["expires_at"])
+    op.create_index("ix_deferred_queries_state", "deferred_queries", ["state", "claimable_at"])
+    op.create_index("ix_deferred_queries_principal", "deferred_queries", ["principal_id", "query_id"])
+    op.create_table(
+        "deferred_rows",
+        sa.Column("query_id", sa.String(32), primary_key=True),
+        sa.Column("first_row", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("row_count", sa.Integer, nullable=False),
+        sa.Column("content", sa.LargeBinary, nullable=False),
     )
