@@ -20,6 +20,8 @@ from api.query import PageLimits
 from api.redis_tier import RedisTier
 from api.rest import catalog, operations, problems, queries
 from api.rest.envelope import Envelope
+from api.rest.exchange import Patience
+from api.rest.traffic import Traffic
 from api.service import SemanticLayer
 from api.settings import AuthMode, Settings
 from api.warehouse import EngineLimits
@@ -50,7 +52,8 @@ def create_app(settings: Settings) -> FastAPI:
         # The path's parameters already say it; a second copy in every operation id helps nobody.
         generate_unique_id_function=lambda route: route.name,
     )
-    app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes)
+    app.state.traffic = Traffic(most=settings.max_requests)
+    app.add_middleware(Envelope, traffic=app.state.traffic, patience=_patience(settings))
     problems.install(app)
     for router in (catalog.router, queries.router, operations.router):
         app.include_router(router)
@@ -81,6 +84,14 @@ async def _semantic_layer(settings: Settings, secret: bytes, closing: AsyncExitS
         cache=cache,
         admission=_open_admission(settings),
         hash_secret=secret,
+    )
+
+
+def _patience(settings: Settings) -> Patience:
+    return Patience(
+        max_body_bytes=settings.max_body_bytes,
+        body_timeout=timedelta(seconds=settings.body_timeout_s),
+        send_timeout=timedelta(seconds=settings.send_timeout_s),
     )
 
 
