@@ -30,12 +30,20 @@ def serve(
 ) -> None:
     """Serve metrics over REST until ctrl-C."""
     from api.main import create_app
-    from api.server import run
+    from api.server import Stopping, run
     from api.telemetry import configure_logging
 
     configure_logging()
     settings = _settings(host=host, port=port)
-    run(create_app(settings), host=settings.host, port=settings.port)
+    run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        connections=settings.max_connections,
+        stopping=Stopping(
+            notice=timedelta(seconds=settings.stop_notice_s), grace=timedelta(seconds=settings.stop_grace_s)
+        ),
+    )
 
 
 def openapi(

@@ -26,6 +26,8 @@ from api.query import PageLimits
 from api.redis_tier import RedisTier
 from api.rest import catalog, deferred, operations, problems, queries
 from api.rest.envelope import Envelope
+from api.rest.exchange import Patience
+from api.rest.traffic import Traffic
 from api.service import Apart, SemanticLayer
 from api.settings import AuthMode, Settings
 from api.state import open_state
@@ -76,7 +78,8 @@ def create_app(settings: Settings) -> FastAPI:
         # The path's parameters already say it; a second copy in every operation id helps nobody.
         generate_unique_id_function=lambda route: route.name,
     )
-    app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes)
+    app.state.traffic = Traffic(most=settings.max_requests)
+    app.add_middleware(Envelope, traffic=app.state.traffic, patience=_patience(settings))
     problems.install(app)
     for router in (catalog.router, queries.router, deferred.router, operations.router):
         app.include_router(router)
@@ -143,6 +146,14 @@ def _deferred_queries(settings: Settings, layer: SemanticLayer, state: sa.Engine
         run=Apart(limits=limits, timeout=timedelta(seconds=settings.deferred_timeout_s)),
         pages=PageLimits(default_rows=settings.default_rows, max_rows=settings.max_rows),
         at_once=settings.deferred_running,
+    )
+
+
+def _patience(settings: Settings) -> Patience:
+    return Patience(
+        max_body_bytes=settings.max_body_bytes,
+        body_timeout=timedelta(seconds=settings.body_timeout_s),
+        send_timeout=timedelta(seconds=settings.send_timeout_s),
     )
 
 

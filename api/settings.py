@@ -119,6 +119,24 @@ class Settings(BaseSettings):
         15.0, description="Seconds without a sign of life until another replica takes a running query over."
     )
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Bytes of a request body at most; queries are small.")
+    body_timeout_s: Seconds = Field(
+        10.0, description="Seconds that a body may take to arrive: a full one at 100 KB/s, and queries are small."
+    )
+    send_timeout_s: Seconds = Field(
+        30.0, description="Seconds that a part of an answer may go unread; whoever reads on is never cut off."
+    )
+    max_requests: int = Field(
+        256, ge=1, description="Requests worked on at once; all that run and wait, and as many that need no warehouse."
+    )
+    max_connections: int = Field(
+        4096, ge=16, description="Open connections; many may be idle or slow, and each costs some 20 KB."
+    )
+    stop_notice_s: Annotated[float, Field(ge=0, le=600)] = Field(
+        2.0, description="Seconds between not being ready and taking no more connections, for a balancer to notice."
+    )
+    stop_grace_s: Seconds = Field(
+        25.0, description="Seconds to finish what is in flight; with the notice, within the 30 s that Kubernetes gives."
+    )
 
     @property
     def query_timeout(self) -> timedelta:

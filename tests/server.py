@@ -31,8 +31,8 @@ _START_S = 60.0
 # What stands in for the sales, over the table `whole`. The service sees only a table's name, as it is a view.
 RUNAWAY = "SELECT * FROM whole WHERE (SELECT count(*) FROM range(1000000000000) AS t(n) WHERE hash(n) % 7 = 1) >= 0"
 BOMB = (
-    "SELECT * FROM whole WHERE (SELECT max(len(numbers)) FROM (SELECT list(n) AS numbers FROM "
-    "(SELECT n, n % 3 AS g FROM range(90000000) AS t(n)) GROUP BY g)) >= 0"
+    "SELECT * FROM whole WHERE "
+    "(SELECT max(len(bomb)) FROM (SELECT list(n::varchar) AS bomb FROM range(90000000) AS t(n))) >= 0"
 )
 
 

@@ -10,6 +10,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from api.deferred import DeferredQueries
 from api.gate import Gate
 from api.policy import Principal
+from api.rest.problems import allowance_headers
 from api.service import SemanticLayer
 
 _bearer = HTTPBearer(auto_error=False, description="An API key or a JWT: `Authorization: Bearer mi_…`")
@@ -31,7 +32,8 @@ async def principal(
     gate = cast("Gate", request.app.state.gate)
     credential = bearer.credentials if bearer else header
     admitted = await gate.admit(credential, address=request.client.host if request.client else None)
-    request.state.allowance = admitted.allowance  # for the envelope, which sees every answer
+    if admitted.allowance is not None:
+        request.state.answer_headers.update(allowance_headers(admitted.allowance))  # of every answer, refusals too
     return admitted.principal
 
 

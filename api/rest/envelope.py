@@ -1,82 +1,81 @@
-"""Around every request: its id, its size limit, its line in the log. Plain ASGI, as it runs for each request."""
+"""Around every request: its id, its limits, its line in the log. Plain ASGI, as it runs for each request."""
 
 from __future__ import annotations
 
 import re
 import time
 import uuid
+from datetime import timedelta
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.errors import RequestTooLarge
+from api.errors import SemanticLayerError, Unavailable
 from api.rest import problems
+from api.rest.exchange import Ending, Exchange, Patience
+from api.rest.traffic import Traffic
 
 _log = structlog.get_logger(__name__)
 
 # A caller's id ends up in the log and in a header, so it has to be harmless.
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+_VITAL = frozenset({"/healthz", "/readyz", "/metrics"})
+
 
 class Envelope:
-    """Gives a request its id, refuses a body that is too large, and logs the outcome."""
+    """Gives a request its id, refuses what is too large, too slow or too much, and logs the outcome."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, traffic: Traffic, patience: Patience) -> None:
         self._app = app
-        self._max_body_bytes = max_body_bytes
+        self._traffic = traffic
+        self._patience = patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(Headers(scope=scope))
-        scope.setdefault("state", {})["request_id"] = request_id
-        started, status = time.perf_counter(), 500
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = request_id
-                if (allowance := scope["state"].get("allowance")) is not None:
-                    headers.update(problems.allowance_headers(allowance))
-            await send(message)
-
+        exchange = Exchange(scope, receive, send, patience=self._patience)
+        request_id = _request_id(exchange.headers)
+        exchange.answer_headers["X-Request-Id"] = request_id
+        scope.setdefault("state", {}).update(request_id=request_id, answer_headers=exchange.answer_headers)
+        started = time.perf_counter()
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._limited(scope, receive, send_with_id)
+                await self._serve(exchange)
             finally:
                 _log.info(
                     "request",
                     method=scope["method"],
                     path=scope["path"],
-                    status=status,
+                    status=exchange.outcome,
                     ms=round((time.perf_counter() - started) * 1000, 1),
                 )
 
-    async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
-        announced = Headers(scope=scope).get("content-length", "0")
-        if announced.isdigit() and int(announced) > self._max_body_bytes:
-            await problems.response(Request(scope), self._too_large())(scope, receive, send)
-            return
-        taken = 0
+    async def _serve(self, exchange: Exchange) -> None:
+        try:
+            await exchange.take_body()
+            if self._traffic.is_stopping:
+                exchange.answer_headers["Connection"] = "close"
+            if exchange.ending is None:
+                with self._traffic.passing(exchange, is_vital=exchange.scope["path"] in _VITAL):
+                    await exchange.run(self._app)
+        except SemanticLayerError as error:
+            await _refuse(exchange, error)
+        if exchange.ending is Ending.STOPPING and not exchange.is_answered:
+            await _refuse(exchange, _stopping())
 
-        async def receive_counted() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._max_body_bytes:
-                raise self._too_large()
-            return message
 
-        await self._app(scope, receive_counted, send)
+async def _refuse(exchange: Exchange, error: SemanticLayerError) -> None:
+    answer = problems.response(Request(exchange.scope), error)
+    await answer(exchange.scope, exchange.receive, exchange.send)
 
-    def _too_large(self) -> RequestTooLarge:
-        return RequestTooLarge(f"The body is larger than {self._max_body_bytes} bytes", hint="Split the query.")
+
+def _stopping() -> Unavailable:
+    return Unavailable("The service is stopping", hint="Ask again.", code="stopping", retry_after=timedelta(seconds=1))
 
 
 def _request_id(headers: Headers) -> str:

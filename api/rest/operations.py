@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from api.rest import problems
 from api.rest.access import Caller, Layer
@@ -43,10 +43,13 @@ async def get_health() -> Health:
     return Health(status="ok")
 
 
-@router.get("/readyz", responses={503: {"model": Health, "description": "Nothing is published yet."}})
-async def get_readiness(layer: Layer, response: Response) -> Health:
+@router.get(
+    "/readyz",
+    responses={503: {"model": Health, "description": "Nothing is published yet, or the service is stopping."}},
+)
+async def get_readiness(layer: Layer, request: Request, response: Response) -> Health:
     """Whether queries can be answered; needs no key."""
-    if not layer.is_ready:
+    if request.app.state.traffic.is_stopping or not layer.is_ready:
         response.status_code = 503
         return Health(status="not ready")
     return Health(status="ready", publication=layer.publication().version)
