@@ -52,6 +52,7 @@ class OpenPublication:
         limits = limits.at_most(grant.role.max_rows)
         checked = check(query, self.visible_to(grant), as_of=self.info.as_of, limits=limits)
         grant.refuse_hashed(checked)
+        grant.refuse_unfiltered(checked)
         if grant.rows is not None:
             checked = with_rows(checked, grant.rows, self.catalog)
         return await self.compiler.compile(checked)

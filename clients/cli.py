@@ -79,7 +79,7 @@ def query(
     metric: Annotated[list[str] | None, typer.Option("-m", "--metric", help="A metric; may be repeated.")] = None,
     group_by: Annotated[list[str] | None, typer.Option("-g", "--group-by", help="As metric_time__month.")] = None,
     where: Annotated[
-        list[str] | None, typer.Option("-w", "--where", help="As 'customer__gender = F'; all hold.")
+        list[str] | None, typer.Option("-w", "--where", help="As 'customer__gender = F', or in dbt's words; all hold.")
     ] = None,
     order: Annotated[list[str] | None, typer.Option("-o", "--order", help="A column; -column for descending.")] = None,
     start: Annotated[str | None, typer.Option(help="First day, as 2019-01-01.")] = None,
