@@ -9,6 +9,7 @@ from pathlib import Path
 
 from api.catalog import METRIC_TIME, Catalog, Metric
 from api.compiler import CompiledQuery, Compiler, Dialect
+from api.cursor import resumed
 from api.errors import SemanticLayerError, Unavailable
 from api.manifest import read_catalog
 from api.policy import REHEARSING, Grant, Role
@@ -55,6 +56,8 @@ class OpenPublication:
         grant.refuse_unfiltered(checked)
         if grant.rows is not None:
             checked = with_rows(checked, grant.rows, self.catalog)
+        if query.cursor is not None:
+            checked = resumed(checked, query.cursor, version=self.version)
         return await self.compiler.compile(checked)
 
     async def rehearse(self) -> None:

@@ -40,6 +40,7 @@ class MetricQuery:
     order_by: tuple[OrderBy, ...] = ()
     limit: int | None = None
     offset: int = 0
+    cursor: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,7 +343,11 @@ def _checked_limit(query: MetricQuery, limits: PageLimits) -> int:
     if not 1 <= limit <= limits.max_rows or query.offset < 0:
         raise InvalidQuery(
             f"A page has 1 to {limits.max_rows} rows, and its offset is not negative",
-            hint="Fetch more rows page by page, with offset.",
+            hint="Fetch more rows page by page, with the cursor of the page before.",
             code="invalid_limit",
+        )
+    if query.cursor is not None and query.offset:
+        raise InvalidQuery(
+            "The cursor says already where the page begins", hint="Leave offset out.", code="cursor_with_offset"
         )
     return limit

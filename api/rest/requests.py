@@ -25,6 +25,7 @@ from api.filters import AllOf, AnyOf, Comparison, Filter, Not, Operator, Value
 from api.periods import MAX_UNITS, CompareTo, DateRange, LastUnits, Preset, TimeRange, Unit, day
 from api.query import MAX_COMPARISONS, MetricQuery, OrderBy
 
+MAX_CURSOR = 500
 Name = Annotated[str, Field(min_length=1, max_length=300)]
 # Finite floats alone: the JSON reader takes no NaN, and 1e999 would become infinite.
 FiniteFloat = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -245,6 +246,14 @@ class QueryBody(Body):
     order_by: Items[OrderByBody] = ()
     limit: int | None = Field(None, ge=1, strict=True, description="Rows on this page.")
     offset: int = Field(0, ge=0, le=2**53, strict=True, description="Rows to pass over; the order is stable.")
+    cursor: str | None = Field(
+        None,
+        max_length=MAX_CURSOR,
+        description=(
+            "`next_cursor` of the page before, with the same question (limit may differ) and no offset. A new "
+            "publication ends the walk with `cursor_expired`: all pages come from one version."
+        ),
+    )
 
     def parsed(self) -> MetricQuery:
         """The question as the service knows it; raises `InvalidQuery` for a text that is no filter."""
@@ -267,6 +276,7 @@ class QueryBody(Body):
             order_by=tuple(order.parsed() for order in self.order_by),
             limit=self.limit,
             offset=self.offset,
+            cursor=self.cursor,
         )
 
 
