@@ -38,7 +38,7 @@ from metricflow_semantics.specs.query_param_implementations import DimensionOrEn
 from api.catalog import METRIC_TIME, DimensionKind, GroupBy, Joins, Metric, ValueType
 from api.comparison import CHANGE, CHANGE_RATIO, PREVIOUS, beside, compared, moves
 from api.errors import InternalFault, InvalidQuery
-from api.filters import Filter, Value, render
+from api.filters import Comparison, Filter, Value, render
 from api.periods import Unit
 from api.query import CheckedQuery
 from api.sqlguard import SqlGuard
@@ -163,15 +163,15 @@ class Compiler:
 
         fields = {item.column: item for item in query.fields}
 
-        def text(tree: Filter | None, reference: Callable[[str], str]) -> str | None:
+        def text(tree: Filter | None, reference: Callable[[Comparison], str]) -> str | None:
             return render(tree, reference=reference, bind=bind) if tree else None
 
-        where = text(query.where, lambda name: _template(fields[name]))
+        where = text(query.where, lambda leaf: _metric(leaf) if leaf.per else _template(fields[leaf.field]))
         shape = _Shape(
             metrics=tuple(metric.name for metric in query.metrics),
             group_by=tuple(item.column for item in query.group_by),
             where=" AND ".join(part for part in (where, self._within(query)) if part) or None,
-            having=text(query.having, str),
+            having=text(query.having, lambda leaf: leaf.field),
             order_by=_order(query),
             shift_unit=query.earlier.shift.unit if query.earlier else None,
         )
@@ -288,6 +288,12 @@ def _template(item: GroupBy) -> str:
             return f"{{{{ Entity('{item.dimension.name}') }}}}"
         case DimensionKind.CATEGORICAL:
             return f"{{{{ Dimension('{item.dimension.name}') }}}}"
+
+
+def _metric(leaf: Comparison) -> str:
+    """MetricFlow's call for a metric of a filter. Both names come out of the catalog."""
+    (entity,) = leaf.per
+    return f"{{{{ Metric('{leaf.field}', ['{entity}']) }}}}"
 
 
 def _order(query: CheckedQuery) -> str:

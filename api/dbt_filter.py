@@ -10,7 +10,7 @@ import ast
 import operator as python
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import islice
@@ -46,7 +46,8 @@ def parse_dbt_filter(text: str) -> ParsedDbtFilter:
 
     Two trees and not one, because AND may join conditions on dimensions and on metrics, which apply before and after
     aggregation: one tree would leave each caller to tell them apart, and to get OR wrong. `Metric` calls are metrics,
-    bare names are dimensions. Conditions that always hold are left out.
+    bare names are dimensions. A metric that is grouped, `Metric('total_revenue', ['customer'])`, filters rows before
+    aggregation, as a dimension does. Conditions that always hold are left out.
 
     Raises
     ------
@@ -91,7 +92,7 @@ def _half(parts: list[Filter]) -> Filter | None:
 
 
 def _unmarked(leaf: Comparison) -> Comparison:
-    return Comparison(field=leaf.field.removeprefix(_METRIC_MARK), operator=leaf.operator, values=leaf.values)
+    return replace(leaf, field=leaf.field.removeprefix(_METRIC_MARK))
 
 
 def _folded(tree: Filter) -> Filter:
@@ -180,6 +181,7 @@ def _word(match: re.Match[str]) -> _Word:
 @dataclass(frozen=True, slots=True)
 class _Field:
     name: str
+    per: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +300,7 @@ class _Reader:
             self._unexpected()
         return left
 
-    def _is(self, field: str) -> Filter:
+    def _is(self, field: _Field) -> Filter:
         is_negated = self._takes("NOT")
         if self._takes("NULL"):
             return _leaf(field, Operator.IS_NOT_NULL if is_negated else Operator.IS_NULL)
@@ -380,21 +382,21 @@ class _Reader:
         return _date(type_, quoted)
 
 
-def _leaf(field: str, operator: Operator, *values: Value) -> Comparison:
-    return Comparison(field=field, operator=operator, values=values)
+def _leaf(field: _Field, operator: Operator, *values: Value) -> Comparison:
+    return Comparison(field=field.name, operator=operator, values=values, per=field.per)
 
 
 def _negated(test: Comparison) -> Filter:
-    return _leaf(test.field, Operator.NOT_IN, *test.values) if test.operator is Operator.IN else Not(test)
+    return replace(test, operator=Operator.NOT_IN) if test.operator is Operator.IN else Not(test)
 
 
 def _compared(left: _Term, symbol: _Symbol, right: _Term) -> Filter:
     operator, mirrored, holds = symbol
     match left, right:
-        case _Field(name), _Literal(value):
-            return _leaf(name, operator, value)
-        case _Literal(value), _Field(name):
-            return _leaf(name, mirrored, value)
+        case _Field() as field, _Literal(value):
+            return _leaf(field, operator, value)
+        case _Literal(value), _Field() as field:
+            return _leaf(field, mirrored, value)
         case _Literal(one), _Literal(other) if _order(one) is _order(other):
             return _TRUE if holds(one, other) else _FALSE
         case _:
@@ -408,8 +410,8 @@ def _order(value: Value) -> type:
 
 def _condition(term: _Term) -> Filter:
     match term:
-        case _Field(name):
-            return _leaf(name, Operator.EQ, True)  # noqa: FBT003 - a value, not a switch
+        case _Field():
+            return _leaf(term, Operator.EQ, True)  # noqa: FBT003 - a value, not a switch
         case _Literal(bool() as value):
             return _TRUE if value else _FALSE
         case _Literal():
@@ -418,10 +420,10 @@ def _condition(term: _Term) -> Filter:
             return term
 
 
-def _field(term: _Term) -> str:
+def _field(term: _Term) -> _Field:
     if not isinstance(term, _Field):
         _refuse(f"{_shown(term)} stands where a dimension must", hint="Write the dimension first.")
-    return term.name
+    return term
 
 
 def _shown(term: _Term) -> str:
@@ -508,20 +510,28 @@ def _called(text: str) -> _Field:
             tree = ast.parse(body, mode="eval").body
         except (SyntaxError, ValueError, MemoryError, RecursionError):
             tree = None
-    return _Field(_called_name(tree, text))
+    match tree:
+        case ast.Call(func=ast.Name(id="Metric")):
+            return _called_metric(_arguments(tree, "Metric", text), text)
+        case _:
+            return _Field(_called_name(tree, text))
+
+
+def _called_metric(given: Mapping[str, tuple[str, ...]], text: str) -> _Field:
+    (name,), per = given["metric_name"], given.get("group_by", ())
+    if "group_by" in given and not per:
+        hint = "Name an entity in it, or leave group_by out: the metric is filtered as the query groups it then."
+        _refuse(f"{_excerpt(text)} groups the metric by nothing", hint=hint)
+    return _Field(name, per) if per else _Field(_METRIC_MARK + name)
 
 
 def _called_name(tree: ast.expr | None, text: str) -> str:
     match tree:
         case ast.Call(func=ast.Attribute(value=inner, attr="grain" | "date_part" as function)):
             return "__".join((_called_name(inner, text), *_grain(_arguments(tree, function, text))))
-        case ast.Call(func=ast.Name(id="Dimension" | "TimeDimension" | "Entity" | "Metric" as function)):
+        case ast.Call(func=ast.Name(id="Dimension" | "TimeDimension" | "Entity" as function)):
             given = _arguments(tree, function, text)
-            if "group_by" in given:
-                hint = "Leave group_by out: the metric is filtered as the query groups it."
-                _refuse(f"{_excerpt(text)} groups the metric in its own way", hint=hint)
-            mark = _METRIC_MARK if function == "Metric" else ""
-            return mark + "__".join((*given.get("entity_path", ()), *given[_PARAMETERS[function][0]], *_grain(given)))
+            return "__".join((*given.get("entity_path", ()), *given[_PARAMETERS[function][0]], *_grain(given)))
         case _:
             hint = "Known are Dimension, TimeDimension, Entity and Metric, names in quotes, .grain() and .date_part()."
             _refuse(f"{_excerpt(text)} is no call that a filter knows", hint=hint)

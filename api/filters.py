@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
@@ -79,11 +79,15 @@ class Operator(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """A field against values; the leaf of a filter."""
+    """A field against values; the leaf of a filter.
+
+    With `per`, the field is a metric, whose value for each of these entities decides which of their rows count.
+    """
 
     field: str
     operator: Operator
     values: tuple[Value, ...] = ()
+    per: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,19 +158,19 @@ def rewrite(tree: Filter, leaf: Callable[[Comparison], Comparison]) -> Filter:
             assert_never(tree)
 
 
-def render(tree: Filter, *, reference: Callable[[str], str], bind: Callable[[Value], str]) -> str:
+def render(tree: Filter, *, reference: Callable[[Comparison], str], bind: Callable[[Value], str]) -> str:
     """SQL text of the filter.
 
     Parameters
     ----------
     reference
-        Turns a field name, already found in the catalog, into SQL.
+        Turns a leaf's field, already found in the catalog, into SQL.
     bind
         Takes a value away and returns the placeholder that stands for it.
     """
     match tree:
         case Comparison():
-            return _render_comparison(tree, reference(tree.field), bind)
+            return _render_comparison(tree, reference(tree), bind)
         case AllOf(()):
             return "TRUE"
         case AnyOf(()):
@@ -242,9 +246,7 @@ def typed(leaf: Comparison, *, field: str, type_: ValueType) -> Comparison:
             hint="Use eq, ne, in, not_in or is_null.",
             code="invalid_operator",
         )
-    return Comparison(
-        field=field, operator=operator, values=tuple(_value(leaf.field, item, type_) for item in leaf.values)
-    )
+    return replace(leaf, field=field, values=tuple(_value(leaf.field, item, type_) for item in leaf.values))
 
 
 def _value(field: str, value: Value, type_: ValueType) -> Value:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from api.catalog import METRIC_TIME, Catalog, Metric
 from api.compiler import CompiledQuery, Compiler, Dialect
+from api.cursor import resumed
 from api.errors import InvalidQuery, SemanticLayerError, Unavailable
 from api.manifest import read_catalog
 from api.policy import REHEARSING, Grant, Role
@@ -60,7 +61,11 @@ class OpenPublication:
         limits = limits.at_most(grant.role.max_rows)
         checked = check(query, self.visible_to(grant), as_of=self.info.as_of, limits=limits)
         grant.refuse_hashed(checked)
-        return await self.compiler.compile(self._over_rows(checked, grant))
+        grant.refuse_unfiltered(checked)
+        checked = self._over_rows(checked, grant)
+        if query.cursor is not None:
+            checked = resumed(checked, query.cursor, version=self.version)
+        return await self.compiler.compile(checked)
 
     def _over_rows(self, checked: CheckedQuery, grant: Grant) -> CheckedQuery:
         """The question over the rows that count for the grant alone."""

@@ -22,7 +22,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError, model_validator
 
 from api.errors import Forbidden, InvalidQuery
-from api.filters import AllOf, Comparison, Filter, Operator
+from api.filters import AllOf, Comparison, Filter, Operator, comparisons
 from api.query import CheckedQuery
 from api.strict_yaml import load_strictly
 
@@ -157,6 +157,22 @@ class Grant:
                     hint="Group by it, or use another dimension.",
                     code="hashed_dimension",
                 )
+
+    def refuse_unfiltered(self, checked: CheckedQuery) -> None:
+        """Refuse what row filters do not reach: the metric of a filter counts every row.
+
+        Raises
+        ------
+        Forbidden
+            The role sees some rows only, and the question filters by a metric.
+        """
+        metrics = [leaf.field for leaf in comparisons(checked.where) if leaf.per]
+        if self.rows is not None and metrics:
+            raise Forbidden(
+                f"Your role sees some rows only, and a filter on {metrics[0]} would count all of them",
+                hint="Ask for the metric, grouped by the entity, and filter it with having.",
+                code="metric_filter_forbidden",
+            )
 
 
 class Policy:

@@ -40,13 +40,15 @@ class MetricQuery:
     order_by: tuple[OrderBy, ...] = ()
     limit: int | None = None
     offset: int = 0
+    cursor: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedQuery:
     """A question that the catalog can answer: names resolved, values typed, the range in days.
 
-    `fields` are those of `where` and, with a time range, `metric_time__day`; the fields of `having` are the answer's.
+    `fields` are the dimensions of `where` and, with a time range, `metric_time__day`; `where` may name metrics besides,
+    and `having` names columns of the answer.
     """
 
     metrics: tuple[Metric, ...]
@@ -90,7 +92,7 @@ def check(query: MetricQuery, catalog: Catalog, *, as_of: date, limits: PageLimi
     _refuse_repeats((item.column for item in group_by), noun="group-by")
     time_range = days(query.time_range, as_of) if query.time_range else None
     where = _checked_where(query, catalog)
-    filtered = tuple(catalog.group_by(leaf.field) for leaf in comparisons(where))
+    filtered = tuple(catalog.group_by(leaf.field) for leaf in comparisons(where) if not leaf.per)
     fields = (*filtered, _joined(catalog, f"{METRIC_TIME}__day", query.metrics)) if time_range else filtered
     _check_time(metrics, group_by, fields=fields)
     before = _earlier(query, time_range, metrics=metrics, group_by=group_by, filtered=filtered)
@@ -154,7 +156,7 @@ def _check_size(query: MetricQuery) -> None:
         raise InvalidQuery("The query asks for nothing", hint="Name at least one metric or group-by.")
     leaves = [*comparisons(query.where), *comparisons(query.having)]
     counts = (
-        (len(query.metrics), MAX_METRICS, "metrics"),
+        (len(query.metrics) + sum(bool(leaf.per) for leaf in leaves), MAX_METRICS, "metrics, in filters too,"),
         (len(query.group_by), MAX_GROUP_BYS, "group-bys"),
         (len(leaves), MAX_COMPARISONS, "filters"),
         (sum(len(leaf.values) for leaf in leaves), MAX_VALUES, "filter values"),
@@ -274,18 +276,40 @@ def _check_whole_periods(
 
 def _checked_where(query: MetricQuery, catalog: Catalog) -> Filter | None:
     def checked(leaf: Comparison) -> Comparison:
+        if leaf.per:
+            return _checked_metric_filter(leaf, query, catalog)
         asked = _joined(catalog, leaf.field, query.metrics)
         return typed(leaf, field=asked.column, type_=asked.type)
 
     return rewrite(query.where, checked) if query.where else None
 
 
+def _checked_metric_filter(leaf: Comparison, query: MetricQuery, catalog: Catalog) -> Comparison:
+    """The filter, known to have one value for each entity of the rows that it filters."""
+    metric = catalog.metric(leaf.field)
+    entities = {name for name in metric.grains if catalog.dimension(name).kind is DimensionKind.ENTITY}
+    if len(leaf.per) != 1 or catalog.dimension(leaf.per[0]).name not in entities:
+        raise InvalidQuery(
+            f"A filter on {metric.name} takes one entity to compute it per, not {', '.join(leaf.per)[:200]}",
+            hint=f"Name one of: {', '.join(sorted(entities))}.",
+            code="invalid_metric_filter",
+        )
+    if metric.requires_metric_time:
+        raise InvalidQuery(
+            f"{metric.name} runs over time, so a {leaf.per[0]} has no single value of it",
+            hint="Filter by another metric.",
+            code="metric_time_required",
+        )
+    _joined(catalog, leaf.per[0], query.metrics)
+    return typed(leaf, field=metric.name, type_=ValueType.DECIMAL)
+
+
 def _checked_having(query: MetricQuery, columns: Collection[str]) -> Filter | None:
     def checked(leaf: Comparison) -> Comparison:
-        if leaf.field not in columns:
+        if leaf.field not in columns or leaf.per:
             raise InvalidQuery(
                 f"having filters the asked metrics, and {leaf.field[:200]} is not one of them",
-                hint="Use where for dimensions, or add the metric; its earlier value needs compare_to.",
+                hint="Use where for anything else, or add the metric; what compare_to adds needs compare_to.",
                 code="invalid_having",
             )
         return typed(leaf, field=leaf.field, type_=ValueType.DECIMAL)
@@ -319,7 +343,11 @@ def _checked_limit(query: MetricQuery, limits: PageLimits) -> int:
     if not 1 <= limit <= limits.max_rows or query.offset < 0:
         raise InvalidQuery(
             f"A page has 1 to {limits.max_rows} rows, and its offset is not negative",
-            hint="Fetch more rows page by page, with offset.",
+            hint="Fetch more rows page by page, with the cursor of the page before.",
             code="invalid_limit",
+        )
+    if query.cursor is not None and query.offset:
+        raise InvalidQuery(
+            "The cursor says already where the page begins", hint="Leave offset out.", code="cursor_with_offset"
         )
     return limit

@@ -23,6 +23,7 @@ from api.allowance import Allowances
 from api.cache import CachedResult, Origin, ResultCache
 from api.catalog import Catalog, Metric, ValueType
 from api.compiler import Column, CompiledQuery
+from api.cursor import next_cursor
 from api.filters import AllOf, Comparison, Operator
 from api.opened import OpenPublication
 from api.periods import DateRange
@@ -77,8 +78,9 @@ class Answer:
 
     `table` has one Arrow column for each of `columns`, in that order: money decimal, a time at a grain of a day or
     more a date. `is_truncated` says that more rows follow after `offset + table.num_rows`. `tag` is the same for equal
-    answers, and for these alone. `cost` is there where the role has a budget. `grant` names what the caller was allowed
-    when it was made. `page` is there where the answer was stored and is shown in parts.
+    answers, and for these alone. `next_cursor` begins the page of these more rows. `cost` is there where the role has a
+    budget. `grant` names what the caller was allowed when it was made. `page` is there where the answer was stored and
+    is shown in parts.
     """
 
     query_id: str
@@ -91,6 +93,7 @@ class Answer:
     limit: int
     offset: int
     is_truncated: bool
+    next_cursor: str | None
     is_plan_cached: bool
     result_origin: Origin
     tag: str
@@ -192,6 +195,8 @@ class SemanticLayer:
         ------
         UnknownName, InvalidQuery
             As `api.query.check` says, or the query costs more than the role may spend, or is too large for the engine.
+        UnreadableRequest, InvalidQuery
+            As `api.cursor.resumed` says.
         Forbidden
             The policy does not know the role or cannot apply it, or the question filters by what it sees hashed.
         QueryTimeout, Unavailable
@@ -213,6 +218,7 @@ class SemanticLayer:
             result = await self._result(principal, tag, publication.version, compiled, use)
             ran_at = time.perf_counter()
         question, rows = compiled.question, result.table
+        is_truncated = rows.num_rows > question.limit
         columns, table = _conform(compiled.columns, rows.slice(0, question.limit))
         masked = {item.column for item in question.group_by if grant.role.hashes(item.dimension.name)}
         columns, table = await self._hashed(columns, table, masked)
@@ -226,7 +232,8 @@ class SemanticLayer:
             compared_with=question.earlier.days if question.earlier else None,
             limit=question.limit,
             offset=question.offset,
-            is_truncated=rows.num_rows > question.limit,
+            is_truncated=is_truncated,
+            next_cursor=next_cursor(question, version=publication.version) if is_truncated else None,
             is_plan_cached=compiled.is_from_cache,
             result_origin=result.origin,
             tag=_digest(tag, sorted(masked)) if masked else tag,
@@ -242,10 +249,13 @@ class SemanticLayer:
         _record(principal, query, answer)
         return answer
 
-    async def saved_query(self, principal: Principal, name: str, *, use: CacheUse = CacheUse.READ) -> Answer:
+    async def saved_query(
+        self, principal: Principal, name: str, *, cursor: str | None = None, use: CacheUse = CacheUse.READ
+    ) -> Answer:
         """The answer of a saved query; `UnknownName` if there is none of that name."""
         saved = self.catalog(principal).saved_query(name)
-        return await self.query(principal, MetricQuery(metrics=saved.metrics, group_by=saved.group_by), use=use)
+        query = MetricQuery(metrics=saved.metrics, group_by=saved.group_by, cursor=cursor)
+        return await self.query(principal, query, use=use)
 
     async def dimension_values(
         self, principal: Principal, dimension: str, *, metrics: Sequence[str], search: str | None, limit: int

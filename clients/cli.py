@@ -79,14 +79,15 @@ def query(
     metric: Annotated[list[str] | None, typer.Option("-m", "--metric", help="A metric; may be repeated.")] = None,
     group_by: Annotated[list[str] | None, typer.Option("-g", "--group-by", help="As metric_time__month.")] = None,
     where: Annotated[
-        list[str] | None, typer.Option("-w", "--where", help="As 'customer__gender = F'; all hold.")
+        list[str] | None, typer.Option("-w", "--where", help="As 'customer__gender = F', or in dbt's words; all hold.")
     ] = None,
     order: Annotated[list[str] | None, typer.Option("-o", "--order", help="A column; -column for descending.")] = None,
     start: Annotated[str | None, typer.Option(help="First day, as 2019-01-01.")] = None,
     end: Annotated[str | None, typer.Option(help="Last day.")] = None,
     preset: Annotated[str | None, typer.Option(help="Days relative to the as-of date, as this_month.")] = None,
     compare: Annotated[Compare | None, typer.Option(help="Beside each metric, itself over an earlier range.")] = None,
-    limit: Annotated[int | None, typer.Option("-n", "--limit", min=1, help="Rows at most.")] = None,
+    limit: Annotated[int | None, typer.Option("-n", "--limit", min=1, help="Rows at most; with --all, a page.")] = None,
+    is_whole: Annotated[bool, typer.Option("--all", help="Every page, not the first alone; no parquet.")] = False,
     output: Annotated[Format, typer.Option("-f", "--format", help="How to show it.")] = Format.TABLE,
     out: Annotated[Path | None, typer.Option(help="Write to this file, not to the screen.")] = None,
 ) -> None:
@@ -106,7 +107,7 @@ def query(
     }
     request = {key: value for key, value in request.items() if value}
     with _client() as client:
-        _show(_rendered(client, request, output), out)
+        _show(_rendered_whole(client, request, output) if is_whole else _rendered(client, request, output), out)
 
 
 _MEDIA_TYPES = {
@@ -167,13 +168,31 @@ def _rendered(client: Client, request: dict[str, Any], output: Format) -> bytes:
     if output in _MEDIA_TYPES:
         return client.query_bytes(request, media_type=_MEDIA_TYPES[output])
     answer = client.query(request)
-    columns = [column["name"] for column in answer["columns"]]
-    if output is Format.CHART:
-        return render_chart(answer["data"], columns=answer["columns"]).encode()
-    text = render_table(answer["data"], columns=columns)
-    if answer["meta"]["truncated"]:
-        text += f"\n(the first {answer['meta']['row_count']} rows; more follow)"
+    text = _drawn(answer["data"], answer["columns"], output)
+    if answer["meta"]["truncated"] and output is Format.TABLE:
+        text += f"\n(the first {answer['meta']['row_count']} rows; --all shows every one)"
     return text.encode()
+
+
+def _rendered_whole(client: Client, request: dict[str, Any], output: Format) -> bytes:
+    """Every page: a table or chart of them all, CSV under one heading, or one JSON document a line."""
+    match output:
+        case Format.PARQUET:
+            raise typer.BadParameter("--all writes no parquet, which is one file a page; use -f csv")
+        case Format.CSV:
+            first, *others = client.pages_bytes(request, media_type=_MEDIA_TYPES[output])
+            return b"".join([first, *(page.partition(b"\n")[2] for page in others)])
+        case Format.JSON:
+            return b"\n".join(client.pages_bytes(request, media_type=_MEDIA_TYPES[output]))
+        case _:
+            pages = list(client.pages(request))
+            return _drawn([row for page in pages for row in page["data"]], pages[0]["columns"], output).encode()
+
+
+def _drawn(rows: list[dict[str, Any]], columns: list[dict[str, Any]], output: Format) -> str:
+    if output is Format.CHART:
+        return render_chart(rows, columns=columns)
+    return render_table(rows, columns=[column["name"] for column in columns])
 
 
 def _show(content: bytes, out: Path | None) -> None:

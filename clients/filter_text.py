@@ -1,4 +1,7 @@
-"""The command line's filters: `customer__gender = F`, `product__category in Apparel, Office`, `… between 1 and 5`."""
+"""The command line's filters: `customer__gender = F`, `product__category in Apparel, Office`, `… between 1 and 5`.
+
+A text that begins with double braces is a filter of the dbt Semantic Layer, which the service reads itself.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ _SHAPE = re.compile(
 )
 
 
-def parse_filter(text: str) -> dict[str, Any]:
+def parse_filter(text: str) -> dict[str, Any] | str:
     """The filter as the API takes it.
 
     A value is a number, true or false where it reads as one, else text; quotes make it text always.
@@ -39,7 +42,11 @@ def parse_filter(text: str) -> dict[str, Any]:
     {'field': 'customer__tenure_months', 'op': 'gte', 'values': [12]}
     >>> parse_filter("product__category in Apparel, 'Notebooks & Journals'")
     {'field': 'product__category', 'op': 'in', 'values': ['Apparel', 'Notebooks & Journals']}
+    >>> parse_filter("{{ Metric('total_revenue', ['customer']) }} > 1000")
+    "{{ Metric('total_revenue', ['customer']) }} > 1000"
     """
+    if text.lstrip().startswith("{{"):
+        return text
     found = _SHAPE.fullmatch(text)
     if found is None:
         raise typer.BadParameter(f"{text!r} is no filter; write it as: FIELD = VALUE, FIELD in A, B, FIELD is null")

@@ -93,6 +93,22 @@ class Client:
         answer: dict[str, Any] = json.loads(content, parse_float=Decimal)
         return answer
 
+    def pages(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The whole answer, `limit` rows at a time, all from one publication.
+
+        Raises
+        ------
+        ApiError
+            As for `query`; with the code `cursor_expired` if the data were published anew on the way: begin again.
+        """
+        for response in self._pages(request, accept="application/json"):
+            answer: dict[str, Any] = json.loads(response.content, parse_float=Decimal)
+            yield answer
+
+    def pages_bytes(self, request: Mapping[str, Any], *, media_type: str) -> Iterator[bytes]:
+        """As `pages`, each in another format."""
+        return (response.content for response in self._pages(request, accept=media_type))
+
     def query_bytes(self, request: Mapping[str, Any], *, media_type: str) -> bytes:
         """The answer in another format: `text/csv`, or the Arrow or Parquet type."""
         return self._send("POST", "/v1/query", json=request, headers={"Accept": media_type}).content
@@ -142,6 +158,14 @@ class Client:
     def cancel(self, query_id: str) -> None:
         """End a submitted query: stop it, or let its rows go."""
         self._send("DELETE", f"/v1/queries/{query_id}")
+
+    def _pages(self, request: Mapping[str, Any], *, accept: str) -> Iterator[httpx.Response]:
+        while True:
+            response = self._send("POST", "/v1/query", json=request, headers={"Accept": accept})
+            yield response
+            if (cursor := response.headers.get("X-Next-Cursor")) is None:
+                return
+            request = {name: value for name, value in request.items() if name != "offset"} | {"cursor": cursor}
 
     def _get(self, path: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         given = {name: value for name, value in parameters.items() if value is not None}

@@ -99,6 +99,19 @@ def test_a_query_is_compared_with_an_earlier_range(client: dict[str, str]) -> No
     assert insight(*asked, "--preset", "last_month", **client).returncode == 2
 
 
+def test_all_pages_are_shown_under_one_heading(client: dict[str, str]) -> None:
+    asked = ("query", "-m", "line_count", "-g", "metric_time__month")
+    first = insight(*asked, "-n", "5", **client).stdout
+    csv = insight(*asked, "-n", "5", "--all", "-f", "csv", **client).stdout
+    documents = insight(*asked, "-n", "5", "--all", "-f", "json", **client).stdout.splitlines()
+
+    assert "the first 5 rows" in first
+    assert csv == insight(*asked, "-f", "csv", **client).stdout
+    assert insight(*asked, "-n", "5", "--all", **client).stdout == insight(*asked, **client).stdout
+    assert [len(json.loads(document)["data"]) for document in documents] == [5, 5, 2]
+    assert insight(*asked, "--all", "-f", "parquet", **client).returncode == 2
+
+
 def test_a_query_is_written_as_parquet(client: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "answer.parquet"
 

@@ -118,6 +118,7 @@ def meta(answer: Answer) -> Mapping[str, Any]:
         "query_id": answer.query_id,
         "row_count": answer.table.num_rows,
         "truncated": answer.is_truncated,
+        "next_cursor": answer.next_cursor,
         "limit": answer.limit,
         "offset": answer.offset,
         "publication": answer.publication,

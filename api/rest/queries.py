@@ -9,6 +9,7 @@ from fastapi.responses import Response
 
 from api.rest import formats, problems
 from api.rest.access import Caller, Layer
+from api.rest.paging import Cursor
 from api.rest.requests import QueryBody
 from api.rest.resources import AnswerResource, CompiledResource
 from api.service import Answer, CacheUse
@@ -27,6 +28,12 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
             media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in formats.OFFERED[2:]
         }
         | {formats.CSV: {"schema": {"type": "string"}}},
+        "headers": {
+            "X-Next-Cursor": {
+                "description": "`meta.next_cursor`, in every format; absent on the last page.",
+                "schema": {"type": "string"},
+            }
+        },
     },
     304: {"description": "The answer is the one that If-None-Match names."},
     **problems.describe(403, 404, 406, 422, 504),
@@ -64,18 +71,19 @@ async def compile_query(layer: Layer, caller: Caller, body: QueryBody) -> Respon
     return Response(formats.encode(document), media_type=formats.JSON)
 
 
-@router.get("/saved-queries/{name}/results", response_class=Response, responses=_ANSWERS)
+@router.get("/saved-queries/{name}/results", response_class=Response, responses=_ANSWERS | problems.describe(400))
 async def run_saved_query(
     layer: Layer,
     caller: Caller,
     name: Annotated[str, Path(min_length=1, max_length=300)],
+    cursor: Cursor = None,
     accept: Accept = None,
     cache_control: CacheControl = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Answer a saved query."""
     media_type = formats.negotiate(accept)
-    answer = await layer.saved_query(caller, name, use=_use(cache_control))
+    answer = await layer.saved_query(caller, name, cursor=cursor, use=_use(cache_control))
     return rendered(answer, media_type, if_none_match)
 
 
@@ -95,6 +103,8 @@ def rendered(answer: Answer, media_type: str, if_none_match: str | None) -> Resp
         "Server-Timing": f"compile;dur={timings.compile_ms}, run;dur={timings.run_ms}, total;dur={timings.total_ms}",
         "Vary": "Accept",
     }
+    if answer.next_cursor:
+        headers["X-Next-Cursor"] = answer.next_cursor
     if tag in {known.strip() for known in (if_none_match or "").split(",")}:
         return Response(status_code=304, headers=headers)
     return Response(formats.render(answer, media_type), media_type=media_type, headers=headers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, TypeVar
@@ -21,10 +21,11 @@ from pydantic import (
 
 from api.dbt_filter import MAX_CHARACTERS, parse_dbt_filter
 from api.errors import InvalidQuery
-from api.filters import AllOf, AnyOf, Comparison, Filter, Not, Operator
+from api.filters import AllOf, AnyOf, Comparison, Filter, Not, Operator, Value
 from api.periods import MAX_UNITS, CompareTo, DateRange, LastUnits, Preset, TimeRange, Unit, day
 from api.query import MAX_COMPARISONS, MetricQuery, OrderBy
 
+MAX_CURSOR = 500
 Name = Annotated[str, Field(min_length=1, max_length=300)]
 # Finite floats alone: the JSON reader takes no NaN, and 1e999 would become infinite.
 FiniteFloat = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -52,6 +53,10 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _exact(values: Iterable[Value]) -> tuple[Value, ...]:
+    return tuple(Decimal(repr(value)) if isinstance(value, float) else value for value in values)
+
+
 class ComparisonBody(Body):
     """A field against values."""
 
@@ -68,8 +73,24 @@ class ComparisonBody(Body):
 
     def parsed(self) -> Filter:
         """The comparison as the service knows it."""
-        values = tuple(Decimal(repr(value)) if isinstance(value, float) else value for value in self.values)
-        return Comparison(field=self.field, operator=self.op, values=values)
+        return Comparison(field=self.field, operator=self.op, values=_exact(self.values))
+
+
+class MetricFilterBody(Body):
+    """A metric's value for each of an entity against values; the rows of the entities that satisfy it count.
+
+    The value is that over all of the data: neither time_range nor other filters reach it, only what the metric's own
+    definition says. Roles with row filters may not use it.
+    """
+
+    metric: Name = Field(description="The metric, not one that runs over time.")
+    per: Items[Name] = Field(min_length=1, description="The one entity to compute it for, such as `customer`.")
+    op: Operator
+    values: Items[StrictInt | FiniteFloat] = Field((), description="Numbers; none for is_null and is_not_null.")
+
+    def parsed(self) -> Filter:
+        """The filter as the service knows it."""
+        return Comparison(field=self.metric, operator=self.op, values=_exact(self.values), per=self.per)
 
 
 class AnyOfBody(Body):
@@ -103,13 +124,14 @@ class NotBody(Body):
 
 
 def _kind(body: object) -> str:
-    """Which of the four a filter is, by its key; so an error names the fault of that one, not of all four."""
+    """Which kind a filter is, by its key; so an error names the fault of that one, not of all."""
     keys = body if isinstance(body, dict) else getattr(type(body), "model_fields", {})
-    return next((key for key in ("any_of", "all_of", "not", "not_") if key in keys), "comparison").rstrip("_")
+    return next((key for key in ("any_of", "all_of", "not", "not_", "metric") if key in keys), "comparison").rstrip("_")
 
 
 FilterBody = Annotated[
     Annotated[ComparisonBody, Tag("comparison")]
+    | Annotated[MetricFilterBody, Tag("metric")]
     | Annotated[AnyOfBody, Tag("any_of")]
     | Annotated[AllOfBody, Tag("all_of")]
     | Annotated[NotBody, Tag("not")],
@@ -123,6 +145,7 @@ def _where_kind(body: object) -> str:
 
 WhereBody = Annotated[
     Annotated[ComparisonBody, Tag("comparison")]
+    | Annotated[MetricFilterBody, Tag("metric")]
     | Annotated[AnyOfBody, Tag("any_of")]
     | Annotated[AllOfBody, Tag("all_of")]
     | Annotated[NotBody, Tag("not")]
@@ -223,6 +246,14 @@ class QueryBody(Body):
     order_by: Items[OrderByBody] = ()
     limit: int | None = Field(None, ge=1, strict=True, description="Rows on this page.")
     offset: int = Field(0, ge=0, le=2**53, strict=True, description="Rows to pass over; the order is stable.")
+    cursor: str | None = Field(
+        None,
+        max_length=MAX_CURSOR,
+        description=(
+            "`next_cursor` of the page before, with the same question (limit may differ) and no offset. A new "
+            "publication ends the walk with `cursor_expired`: all pages come from one version."
+        ),
+    )
 
     def parsed(self) -> MetricQuery:
         """The question as the service knows it; raises `InvalidQuery` for a text that is no filter."""
@@ -245,6 +276,7 @@ class QueryBody(Body):
             order_by=tuple(order.parsed() for order in self.order_by),
             limit=self.limit,
             offset=self.offset,
+            cursor=self.cursor,
         )
 
 

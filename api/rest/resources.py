@@ -172,7 +172,10 @@ class AnswerMeta(Resource):
 
     query_id: str
     row_count: int
-    truncated: bool = Field(description="Whether more rows follow; fetch them with offset.")
+    truncated: bool = Field(description="Whether more rows follow; fetch them with next_cursor.")
+    next_cursor: str | None = Field(
+        description="Pass it as `cursor`, with the same question, for the next page; null when nothing follows."
+    )
     limit: int
     offset: int
     publication: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from random import Random
@@ -19,6 +20,8 @@ from api.filters import AllOf, AnyOf, Comparison, Filter, Not, Operator, Value, 
 
 LOCATION = "{{ Dimension('customer__location') }}"
 REVENUE = "{{ Metric('total_revenue') }}"
+PER_CUSTOMER = "{{ Metric('total_revenue', ['customer']) }}"
+BIG = Comparison(field="total_revenue", operator=Operator.GT, values=(5,), per=("customer",))
 NEVER = AnyOf(())
 
 
@@ -227,6 +230,13 @@ def test_constants_are_folded_away(text: str, tree: Filter | None) -> None:
         (f"{REVENUE} > 5 AND 1=0", (NEVER, leaf("total_revenue", Operator.GT, 5))),
         (f"{REVENUE} > 5 OR 1=1", (None, None)),
         (f"total_revenue = 1 AND {REVENUE} = 1", (leaf("total_revenue", Operator.EQ, 1),) * 2),
+        (f"{PER_CUSTOMER} > 5 AND {REVENUE} > 7", (BIG, leaf("total_revenue", Operator.GT, 7))),
+        (f"{PER_CUSTOMER} > 5 OR a", (AnyOf((BIG, A)), None)),
+        (f"NOT 5 < {PER_CUSTOMER}", (Not(BIG), None)),
+        (f"{PER_CUSTOMER} NOT IN (5)", (replace(BIG, operator=Operator.NOT_IN), None)),
+        (f"{PER_CUSTOMER} IS NOT NULL", (replace(BIG, operator=Operator.IS_NOT_NULL, values=()), None)),
+        ("{{ Metric('a', group_by=('b', 'C')) }} > 5", (replace(BIG, field="a", per=("b", "c")), None)),
+        ("{{ Metric('a', 'b') }} > 5", (replace(BIG, field="a", per=("b",)), None)),
     ],
 )
 def test_conditions_on_metrics_come_apart_from_those_on_dimensions(
@@ -238,8 +248,9 @@ def test_conditions_on_metrics_come_apart_from_those_on_dimensions(
 UNSUPPORTED = [
     (f"{REVENUE} > 5 OR a", "total_revenue and the dimension a"),
     (f"NOT (a AND {REVENUE} > 5)", "total_revenue and the dimension a"),
-    ("{{ Metric('total_revenue', group_by=['customer']) }} > 5", "groups the metric"),
-    ("{{ Metric('total_revenue', ['customer']) }} > 5", "groups the metric"), ("a = b", "'a' is compared with 'b'"),
+    ("{{ Metric('total_revenue', group_by=[]) }} > 5", "groups the metric by nothing"),
+    ("{{ Metric('total_revenue', [b'a']) }} > 5", "[b'a']"), ("{{ Metric('a', ['b']).grain('day') }} > 5", "no call"),
+    ("{{ Metric('total_revenue', ['a b']) }} > 5", "'a b'"), ("a = b", "'a' is compared with 'b'"),
     ("a BETWEEN b AND 2", "'b'"), ("a IN (1, b)", "'b'"), ("1 BETWEEN a AND 2", "'a'"), ("1 IN (1)", "'1'"),
     ("'1' = 1", "compared with"), ("TRUE = 1", "compared with"), ("(a = 1) = TRUE", "A condition"),
     ("(a = 1) IS NULL", "A condition"), ("a = 1 = 1", "'='"), ("a = NOT b", "'NOT'"), ("a = NULL", "'NULL'"),
@@ -350,7 +361,7 @@ def test_the_largest_filters_are_read_at_once_too(text: str) -> None:
 
 @pytest.mark.parametrize(("tree", "sql"), [(AllOf(()), "TRUE"), (AnyOf(()), "FALSE"), (Not(AnyOf(())), "(NOT FALSE)")])
 def test_a_group_without_parts_is_a_constant(tree: Filter, sql: str) -> None:
-    assert render(tree, reference=str, bind=str) == sql
+    assert render(tree, reference=lambda leaf: leaf.field, bind=str) == sql
     assert depth(tree) <= 2
     assert rewrite(tree, lambda found: found) == tree
 
@@ -535,7 +546,7 @@ def test_a_filter_keeps_the_rows_that_its_text_keeps_in_the_warehouse(
         return f"$p{len(parameters) - 1}"
 
     tree = where(source)
-    condition = render(tree, reference=str, bind=bind) if tree else "TRUE"
+    condition = render(tree, reference=lambda leaf: leaf.field, bind=bind) if tree else "TRUE"
 
     assert kept(rows, condition, parameters) == kept(rows, source, {})
 
