@@ -170,7 +170,7 @@ def open_state(url: str) -> sa.Engine:
         ) from error
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    return sa.create_engine(parsed)
+    return sa.create_engine(parsed, hide_parameters=True)  # an error that is logged must not show them
 
 
 def _hash(key: str) -> str:
