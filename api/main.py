@@ -8,11 +8,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from importlib.metadata import version
 
+import structlog
 from fastapi import FastAPI
 
 from api.cache import ResultCache
 from api.keys import ApiKeys, hash_secret, open_state
-from api.opened import open_publication
+from api.observer import open_observer
+from api.opened import OpenPublication, open_publication
 from api.policy import PolicySource
 from api.publication import PublicationFolder, ServedPublication
 from api.query import PageLimits
@@ -21,7 +23,10 @@ from api.rest import catalog, operations, problems, queries
 from api.rest.envelope import Envelope
 from api.service import SemanticLayer
 from api.settings import AuthMode, Settings
+from api.telemetry import QueueCounters, Serving, Telemetry, cache_series, publication_series, queue_series
 from api.warehouse import EngineLimits
+
+_log = structlog.get_logger(__name__)
 
 _DESCRIPTION = """
 Metrics defined once, answered here. Ask for metrics, group by dimensions, filter with typed filters; never SQL.
@@ -38,7 +43,9 @@ def create_app(settings: Settings) -> FastAPI:
             state = open_state(settings.state_url)
             closing.callback(state.dispose)
             app.state.keys = ApiKeys(state) if settings.auth is AuthMode.REQUIRED else None
-            app.state.semantic_layer = await _semantic_layer(settings, hash_secret(state), closing)
+            app.state.telemetry = telemetry = Telemetry()
+            app.state.observer = open_observer(settings, state, telemetry, closing)
+            app.state.semantic_layer = await _semantic_layer(settings, hash_secret(state), telemetry, closing)
             yield
 
     app = FastAPI(
@@ -56,7 +63,9 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-async def _semantic_layer(settings: Settings, secret: bytes, closing: AsyncExitStack) -> SemanticLayer:
+async def _semantic_layer(
+    settings: Settings, secret: bytes, telemetry: Telemetry, closing: AsyncExitStack
+) -> SemanticLayer:
     """The one door, serving what is published; what it holds is closed by `closing`."""
     folder = PublicationFolder(settings.publication_dir)
     engine = EngineLimits(
@@ -69,7 +78,12 @@ async def _semantic_layer(settings: Settings, secret: bytes, closing: AsyncExitS
     closing.callback(served.close)
     cache = _open_cache(settings)
     closing.push_async_callback(cache.close)  # before the publication, whose warehouse its runs use
+    telemetry.watch(lambda: queue_series(QueueCounters()))
+    telemetry.watch(lambda: cache_series(cache.counters()))
+    telemetry.watch(lambda: publication_series(_serving(served)))
     await served.refresh()
+    if not served.is_ready:
+        _log.warning("nothing_published", folder=str(settings.publication_dir), hint="insight pipeline run --data DIR")
     watch = asyncio.create_task(served.follow(every=timedelta(seconds=settings.publication_poll_s)))
     closing.callback(watch.cancel)
     return SemanticLayer(
@@ -80,6 +94,13 @@ async def _semantic_layer(settings: Settings, secret: bytes, closing: AsyncExitS
         cache=cache,
         hash_secret=secret,
     )
+
+
+def _serving(served: ServedPublication[OpenPublication]) -> Serving:
+    if not served.is_ready:
+        return Serving(publication=None, is_refusing=served.is_refusing)
+    with served.lease() as publication:
+        return Serving(publication=publication.info, is_refusing=served.is_refusing)
 
 
 def _open_cache(settings: Settings) -> ResultCache:

@@ -15,20 +15,18 @@ from datetime import date
 from enum import Enum
 
 import pyarrow as pa
-import structlog
 
 from api.cache import CachedResult, Origin, ResultCache
 from api.catalog import Catalog, Metric, ValueType
 from api.compiler import Column, CompiledQuery
 from api.filters import AllOf, Comparison, Operator
+from api.observation import AnsweredWith, Stage, observed, timed
 from api.opened import OpenPublication
 from api.periods import DateRange
 from api.policy import Grant, PolicySource, Principal, hashed
 from api.publication import LineageGraph, PublicationFolder, PublicationInfo, ServedPublication
 from api.query import MetricQuery, PageLimits
 from api.warehouse import value_type
-
-_log = structlog.get_logger(__name__)
 
 
 class CacheUse(Enum):
@@ -130,10 +128,14 @@ class SemanticLayer:
         Forbidden
             The role does not see SQL, or filters by what it sees hashed.
         """
+        observed().query = query
         grant = self._grant(principal)
         grant.require_sql()
         with self._served.lease() as publication:
-            return await publication.compile(query, grant, self._limits)
+            with timed(Stage.COMPILE):
+                compiled = await publication.compile(query, grant, self._limits)
+            observed().answer = _answered_with(compiled, publication.version)
+            return compiled
 
     async def query(self, principal: Principal, query: MetricQuery, *, use: CacheUse = CacheUse.READ) -> Answer:
         """The answer, from one publication as a whole.
@@ -148,12 +150,15 @@ class SemanticLayer:
             As `api.warehouse.Warehouse.query` says, or nothing is published.
         """
         started = time.perf_counter()
+        observed().query = query
         grant = self._grant(principal)
         with self._served.lease() as publication:
-            compiled = await publication.compile(query, grant, self._limits)
+            with timed(Stage.COMPILE):
+                compiled = await publication.compile(query, grant, self._limits)
             compiled_at = time.perf_counter()
             tag = _tag(publication.version, compiled)
-            result = await self._result(tag, publication.version, compiled, use)
+            with timed(Stage.CACHE):
+                result = await self._result(tag, publication.version, compiled, use)
             ran_at = time.perf_counter()
         question, rows = compiled.question, result.table
         columns, table = _conform(compiled.columns, rows.slice(0, question.limit))
@@ -178,7 +183,7 @@ class SemanticLayer:
                 total_ms=_ms(started, time.perf_counter()),
             ),
         )
-        _record(principal, query, answer)
+        observed().answer = _answered_with(compiled, answer.publication, answer)
         return answer
 
     async def saved_query(self, principal: Principal, name: str, *, use: CacheUse = CacheUse.READ) -> Answer:
@@ -212,12 +217,13 @@ class SemanticLayer:
             return _lineage(publication.catalog.metric(metric), publication.catalog, graph)
 
     def _grant(self, principal: Principal) -> Grant:
+        observed().principal = principal
         return self._policies.current().grant(principal)
 
     async def _result(self, key: str, version: str, compiled: CompiledQuery, use: CacheUse) -> CachedResult:
         async def run() -> pa.Table:
             # A run may outlive the caller that began it, so it holds a lease of its own.
-            with self._served.lease(version) as publication:
+            with self._served.lease(version) as publication, timed(Stage.RUN):
                 return await publication.warehouse.query(compiled.sql, compiled.parameters)
 
         match use:
@@ -275,17 +281,15 @@ def _lineage(metric: Metric, catalog: Catalog, graph: LineageGraph) -> MetricLin
     return MetricLineage(metric=metric, metrics=tuple(metrics), models=metric.models, edges=graph.upstream(node))
 
 
-def _record(principal: Principal, query: MetricQuery, answer: Answer) -> None:
-    _log.info(
-        "query_answered",
-        query_id=answer.query_id,
-        principal=principal.principal_id,
-        metrics=query.metrics,
-        group_by=query.group_by,
-        rows=answer.table.num_rows,
-        publication=answer.publication,
-        total_ms=answer.timings.total_ms,
+def _answered_with(compiled: CompiledQuery, version: str, answer: Answer | None = None) -> AnsweredWith:
+    known = AnsweredWith(
+        metrics=tuple(metric.name for metric in compiled.question.metrics),
+        publication=version,
+        sql_hash=hashlib.sha256(compiled.sql.encode()).hexdigest(),
     )
+    if answer is None:
+        return known
+    return replace(known, query_id=answer.query_id, rows=answer.table.num_rows, origin=answer.result_origin)
 
 
 def _ms(start: float, end: float) -> float:

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from api.keys import ApiKeys, missing_key
+from api.observation import observed
 from api.policy import ANYBODY, Principal
 from api.service import SemanticLayer
 
@@ -36,11 +37,13 @@ async def principal(
     """
     keys = cast("ApiKeys | None", request.app.state.keys)
     if keys is None:
+        observed().principal = ANYBODY
         return ANYBODY
     key = bearer.credentials if bearer else header
     if not key:
         raise missing_key()
     caller = await keys.authenticate(key)
+    observed().principal = caller
     structlog.contextvars.bind_contextvars(principal=caller.principal_id)
     return caller
 

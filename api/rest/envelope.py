@@ -1,27 +1,24 @@
-"""Around every request: its id, its size limit, its line in the log. Plain ASGI, as it runs for each request."""
+"""Around every request: its id, its size limit, its record. Plain ASGI, as it runs for each request."""
 
 from __future__ import annotations
 
 import re
-import time
 import uuid
 
-import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import RequestTooLarge
 from api.rest import problems
-
-_log = structlog.get_logger(__name__)
+from api.rest.recording import Recording
 
 # A caller's id ends up in the log and in a header, so it has to be harmless.
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Envelope:
-    """Gives a request its id, refuses a body that is too large, and logs the outcome."""
+    """Gives a request its id, refuses a body that is too large, and has the outcome recorded."""
 
     def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
         self._app = app
@@ -32,28 +29,9 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(Headers(scope=scope))
-        scope.setdefault("state", {})["request_id"] = request_id
-        started, status = time.perf_counter(), 500
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
-            await send(message)
-
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self._limited(scope, receive, send_with_id)
-            finally:
-                _log.info(
-                    "request",
-                    method=scope["method"],
-                    path=scope["path"],
-                    status=status,
-                    ms=round((time.perf_counter() - started) * 1000, 1),
-                )
+        scope.setdefault("state", {})["request_id"] = _request_id(Headers(scope=scope))
+        with Recording(scope, receive, send) as recording:
+            await self._limited(scope, receive, recording.send)
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         announced = Headers(scope=scope).get("content-length", "0")
