@@ -1,4 +1,4 @@
-"""The service's commands: `insight serve`, `insight keys …`, `insight policy check`, `insight openapi`."""
+"""The service's commands: `insight serve`, `audit`, `keys …`, `policy check` and `openapi`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import json
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
+from api.audit_listing import HEADING, following, in_json, in_one_line, parse_since
 from api.errors import WrongSetting
+from api.observation import Decision
 from api.settings import Settings, explain
 
 if TYPE_CHECKING:
@@ -29,12 +31,12 @@ def serve(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on (INSIGHT_PORT).")] = None,
 ) -> None:
     """Serve metrics over REST until ctrl-C."""
+    from api.logs import configure_logging
     from api.main import create_app
     from api.server import Stopping, run
-    from api.telemetry import configure_logging
 
-    configure_logging()
     settings = _settings(host=host, port=port)
+    configure_logging(settings.log_level)
     run(
         create_app(settings),
         host=settings.host,
@@ -60,6 +62,31 @@ def openapi(
         out.write_text(text, encoding="utf-8")
     elif not out.is_file() or out.read_text(encoding="utf-8") != text:
         raise WrongSetting(f"{out} differs from what is served", hint="Run: make openapi")
+
+
+def audit(
+    since: Annotated[
+        datetime | None, typer.Option(parser=parse_since, metavar="2h|7d|DATE", help="From then on; UTC.")
+    ] = None,
+    principal: Annotated[str | None, typer.Option(help="Id or name of who asked.")] = None,
+    decision: Annotated[Decision | None, typer.Option(help="How it ended.")] = None,
+    metric: Annotated[str | None, typer.Option(help="A metric that was asked for.")] = None,
+    request_id: Annotated[str | None, typer.Option(help="The X-Request-Id of the answer.")] = None,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=100_000, help="Records at most.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with all that is known.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Oldest first, and on with new ones until ctrl-C.")] = False,
+) -> None:
+    """Show who asked for what and how it ended, newest first."""
+    from api.audit_store import AuditQuestion, AuditStore
+    from api.state import open_state
+
+    store = AuditStore(open_state(_settings().state_url))
+    question = AuditQuestion(since=since, principal=principal, decision=decision, metric=metric, request_id=request_id)
+    records = following(store, question, limit=limit) if follow else store.newest(question, limit=limit)
+    if not as_json:
+        typer.echo(HEADING)
+    for record in records:
+        typer.echo(in_json(record) if as_json else in_one_line(record))
 
 
 @keys.command("create")

@@ -9,6 +9,7 @@ from datetime import timedelta
 from importlib.metadata import version
 
 import sqlalchemy as sa
+import structlog
 from fastapi import FastAPI
 
 from api.admission import Admission, QueueLimits
@@ -19,7 +20,8 @@ from api.deferred_store import DeferredStore, StoreLimits
 from api.gate import Failures, Gate
 from api.issuer import IssuerKeys
 from api.keys import ApiKeys, hash_secret
-from api.opened import open_publication
+from api.observer import open_observer
+from api.opened import OpenPublication, open_publication
 from api.policy import PolicySource
 from api.publication import PublicationFolder, ServedPublication
 from api.query import PageLimits
@@ -32,8 +34,11 @@ from api.service import Apart, SemanticLayer
 from api.settings import AuthMode, Settings
 from api.state import open_state
 from api.tallies import RedisCounts
+from api.telemetry import Serving, Telemetry, cache_series, publication_series, queue_series
 from api.tokens import Tokens
 from api.warehouse import EngineLimits
+
+_log = structlog.get_logger(__name__)
 
 _DESCRIPTION = """
 Metrics defined once, answered here. Ask for metrics, group by dimensions, filter with typed filters; never SQL.
@@ -49,6 +54,8 @@ def create_app(settings: Settings) -> FastAPI:
         async with AsyncExitStack() as closing:  # in reverse, whatever happens
             state = open_state(settings.state_url)
             closing.callback(state.dispose)
+            app.state.telemetry = telemetry = Telemetry()
+            app.state.observer = open_observer(settings, state, telemetry, closing)
             policies = PolicySource(settings.policy_file)
             redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
             allowances = Allowances(redis=RedisCounts(redis_url) if redis_url else None)
@@ -61,7 +68,12 @@ def create_app(settings: Settings) -> FastAPI:
                 allowances=allowances,
             )
             layer = app.state.semantic_layer = await _semantic_layer(
-                settings, policies=policies, allowances=allowances, secret=hash_secret(state), closing=closing
+                settings,
+                policies=policies,
+                allowances=allowances,
+                secret=hash_secret(state),
+                telemetry=telemetry,
+                closing=closing,
             )
             app.state.deferred_queries = _deferred_queries(settings, layer, state)
             app.state.deferred_queries.start()
@@ -87,7 +99,13 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 async def _semantic_layer(
-    settings: Settings, *, policies: PolicySource, allowances: Allowances, secret: bytes, closing: AsyncExitStack
+    settings: Settings,
+    *,
+    policies: PolicySource,
+    allowances: Allowances,
+    secret: bytes,
+    telemetry: Telemetry,
+    closing: AsyncExitStack,
 ) -> SemanticLayer:
     """The one door, serving what is published; what it holds is closed by `closing`."""
     folder = PublicationFolder(settings.publication_dir)
@@ -101,7 +119,13 @@ async def _semantic_layer(
     closing.callback(served.close)
     cache = _open_cache(settings)
     closing.push_async_callback(cache.close)  # before the publication, whose warehouse its runs use
+    admission = _open_admission(settings)
+    telemetry.watch(lambda: queue_series(admission.counters()))
+    telemetry.watch(lambda: cache_series(cache.counters()))
+    telemetry.watch(lambda: publication_series(_serving(served)))
     await served.refresh()
+    if not served.is_ready:
+        _log.warning("nothing_published", folder=str(settings.publication_dir), hint="insight pipeline run --data DIR")
     watch = asyncio.create_task(served.follow(every=timedelta(seconds=settings.publication_poll_s)))
     closing.callback(watch.cancel)
     layer = SemanticLayer(
@@ -111,7 +135,7 @@ async def _semantic_layer(
         policies=policies,
         cache=cache,
         allowances=allowances,
-        admission=_open_admission(settings),
+        admission=admission,
         hash_secret=secret,
     )
     layer.review_policy()
@@ -165,6 +189,13 @@ def _open_admission(settings: Settings) -> Admission:
     )
     # A place is a connection: whoever has one finds a thread and a connection free.
     return Admission(places=settings.pool_size, queue=queue)
+
+
+def _serving(served: ServedPublication[OpenPublication]) -> Serving:
+    if not served.is_ready:
+        return Serving(publication=None, is_refusing=served.is_refusing)
+    with served.lease() as publication:
+        return Serving(publication=publication.info, is_refusing=served.is_refusing)
 
 
 def _open_cache(settings: Settings) -> ResultCache:

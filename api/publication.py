@@ -175,6 +175,11 @@ class ServedPublication(Generic[P]):
         """Whether a publication can answer."""
         return self._current is not None
 
+    @property
+    def is_refusing(self) -> bool:
+        """Whether the pointer names a publication that cannot be opened."""
+        return self._refused is not None
+
     @contextmanager
     def lease(self, version: str | None = None) -> Iterator[P]:
         """The current publication, or a version that is still open, kept open for the length of the block.
@@ -238,6 +243,7 @@ class ServedPublication(Generic[P]):
     def close(self) -> None:
         """Stop serving; what is still leased closes when given back."""
         self._replace(None)
+        gc.unfreeze()  # else DuckDB's binding reports, at the end of the process, all that is left as leaked
 
     def _replace(self, leased: _Leased[P] | None) -> None:
         previous, self._current = self._current, leased

@@ -10,13 +10,13 @@ import hashlib
 import time
 import uuid
 from collections.abc import Collection, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from enum import Enum
 from functools import partial
 
 import pyarrow as pa
-import structlog
 
 from api.admission import Admission
 from api.allowance import Allowances
@@ -25,6 +25,7 @@ from api.catalog import Catalog, Metric, ValueType
 from api.compiler import Column, CompiledQuery
 from api.cursor import next_cursor
 from api.filters import AllOf, Comparison, Operator
+from api.observation import AnsweredWith, Stage, observed, timed
 from api.opened import OpenPublication
 from api.periods import DateRange
 from api.policy import Grant, PolicySource, Principal, hashed
@@ -32,8 +33,6 @@ from api.policy_check import PolicyReviewer
 from api.publication import LineageGraph, PublicationFolder, PublicationInfo, ServedPublication
 from api.query import MetricQuery, PageLimits
 from api.warehouse import value_type
-
-_log = structlog.get_logger(__name__)
 
 _INLINE_ROWS = 10_000  # to hash some takes 10 ms; more would make everybody else wait
 
@@ -173,10 +172,14 @@ class SemanticLayer:
         Forbidden
             The role does not see SQL, or filters by what it sees hashed.
         """
+        observed().query = query
         grant = self._grant(principal)
         grant.require_sql()
         with self._served.lease() as publication:
-            return await publication.with_cost(await publication.compile(query, grant, self._limits))
+            with timed(Stage.COMPILE):
+                compiled = await publication.with_cost(await publication.compile(query, grant, self._limits))
+            observed().answer = _answered_with(compiled, publication.version)
+            return compiled
 
     async def check(self, principal: Principal, query: MetricQuery, *, limits: PageLimits) -> None:
         """Return if `query` would answer it now, within these limits; else raise what it would. Nothing runs."""
@@ -205,17 +208,20 @@ class SemanticLayer:
             The caller has had its rows of the day; or as `api.admission.Admission.place` says, if the query has to run.
         """
         started = time.perf_counter()
+        observed().query = query
         grant = self._grant(principal)
         await self._allowances.require_rows(principal, grant.role)
         limits = use.limits if isinstance(use, Apart) else self._limits
         with self._served.lease() as publication:
-            compiled = await publication.compile(query, grant, limits)
-            if grant.role.max_cost is not None:
-                compiled = await publication.with_cost(compiled)
-                grant.refuse_cost(compiled.cost or 0)
+            with timed(Stage.COMPILE):
+                compiled = await publication.compile(query, grant, limits)
+                if grant.role.max_cost is not None:
+                    compiled = await publication.with_cost(compiled)
+                    grant.refuse_cost(compiled.cost or 0)
             compiled_at = time.perf_counter()
             tag = _tag(publication.version, compiled)
-            result = await self._result(principal, tag, publication.version, compiled, use)
+            with timed(Stage.CACHE):
+                result = await self._result(principal, tag, publication.version, compiled, use)
             ran_at = time.perf_counter()
         question, rows = compiled.question, result.table
         is_truncated = rows.num_rows > question.limit
@@ -246,7 +252,7 @@ class SemanticLayer:
             ),
         )
         await self._allowances.count_rows(principal, grant.role, table.num_rows)
-        _record(principal, query, answer)
+        observed().answer = _answered_with(compiled, answer.publication, answer)
         return answer
 
     async def saved_query(
@@ -292,6 +298,7 @@ class SemanticLayer:
             return _lineage(found, publication.catalog, graph, visible=visible)
 
     def _grant(self, principal: Principal) -> Grant:
+        observed().principal = principal
         self.review_policy()
         return self._policies.current().grant(principal)
 
@@ -306,8 +313,11 @@ class SemanticLayer:
     ) -> CachedResult:
         async def run(within: timedelta | None = None) -> pa.Table:
             # A run may outlive the caller that began it, so it holds a lease of its own, while it waits, too.
-            with self._served.lease(version) as publication:
-                async with self._admission.place(principal.principal_id):
+            async with AsyncExitStack() as held:
+                publication = held.enter_context(self._served.lease(version))
+                with timed(Stage.WAIT):
+                    await held.enter_async_context(self._admission.place(principal.principal_id))
+                with timed(Stage.RUN):
                     return await publication.warehouse.query(compiled.sql, compiled.parameters, within=within)
 
         match use:
@@ -379,17 +389,15 @@ def _metric_name(node: str) -> str | None:
     return node.rpartition(".")[2] if node.startswith("metric.") else None
 
 
-def _record(principal: Principal, query: MetricQuery, answer: Answer) -> None:
-    _log.info(
-        "query_answered",
-        query_id=answer.query_id,
-        principal=principal.principal_id,
-        metrics=query.metrics,
-        group_by=query.group_by,
-        rows=answer.table.num_rows,
-        publication=answer.publication,
-        total_ms=answer.timings.total_ms,
+def _answered_with(compiled: CompiledQuery, version: str, answer: Answer | None = None) -> AnsweredWith:
+    known = AnsweredWith(
+        metrics=tuple(metric.name for metric in compiled.question.metrics),
+        publication=version,
+        sql_hash=hashlib.sha256(compiled.sql.encode()).hexdigest(),
     )
+    if answer is None:
+        return known
+    return replace(known, query_id=answer.query_id, rows=answer.table.num_rows, origin=answer.result_origin)
 
 
 def _ms(start: float, end: float) -> float:

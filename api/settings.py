@@ -22,6 +22,21 @@ class AuthMode(StrEnum):
     OFF = "off"
 
 
+class AuditMode(StrEnum):
+    """Whether a request is answered when its audit record cannot be written."""
+
+    REQUIRED = "required"
+    BEST_EFFORT = "best_effort"
+
+
+class LogLevel(StrEnum):
+    """The least that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+
+
 class Settings(BaseSettings):
     """What the service needs to know before it starts; a wrong value stops the start with one clear line."""
 
@@ -39,7 +54,8 @@ class Settings(BaseSettings):
     )
     state_url: str = Field(
         "sqlite:///.insight/state.db",
-        description="SQLAlchemy URL of the service's own state (keys, long queries). SQLite, as it needs no server.",
+        repr=False,  # it may hold a password
+        description="SQLAlchemy URL of the service's own state (keys, audit, long queries). SQLite needs no server.",
     )
     auth: AuthMode = Field(
         AuthMode.REQUIRED, description="`off` lets everybody in, and is refused unless bound to loopback."
@@ -137,6 +153,17 @@ class Settings(BaseSettings):
     stop_grace_s: Seconds = Field(
         25.0, description="Seconds to finish what is in flight; with the notice, within the 30 s that Kubernetes gives."
     )
+    audit: AuditMode = Field(
+        AuditMode.REQUIRED,
+        description="`best_effort` answers even when the record of a request cannot be written (full disk).",
+    )
+    audit_dir: Path | None = Field(
+        None, description="Folder of the audit's journals; without one, beside the SQLite state, or .insight/audit."
+    )
+    audit_keep_days: int = Field(
+        90, ge=1, description="Days that the state database keeps an audit record, of some 1 KB: a quarter."
+    )
+    log_level: LogLevel = Field(LogLevel.INFO, description="The least that is logged; debug adds probes and libraries.")
 
     @property
     def query_timeout(self) -> timedelta:

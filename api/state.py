@@ -35,7 +35,7 @@ def open_state(url: str) -> sa.Engine:
     """
     try:
         parsed = sa.make_url(url)
-        engine = sa.create_engine(parsed, pool_pre_ping=True)
+        engine = sa.create_engine(parsed, pool_pre_ping=True, hide_parameters=True)  # a logged error must not show them
     except (sa.exc.ArgumentError, ModuleNotFoundError) as error:  # the URL may hold a password: it is not repeated
         raise WrongSetting(
             "INSIGHT_STATE_URL cannot be used", hint="Set it as sqlite:///PATH or postgresql+psycopg://HOST/DATABASE"

@@ -1,13 +1,11 @@
-"""Around every request: its id, its limits, its line in the log. Plain ASGI, as it runs for each request."""
+"""Around every request: its id, its limits, its record. Plain ASGI, as it runs for each request."""
 
 from __future__ import annotations
 
 import re
-import time
 import uuid
 from datetime import timedelta
 
-import structlog
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,9 +13,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.errors import SemanticLayerError, Unavailable
 from api.rest import problems
 from api.rest.exchange import Ending, Exchange, Patience
+from api.rest.recording import Recording
 from api.rest.traffic import Traffic
-
-_log = structlog.get_logger(__name__)
 
 # A caller's id ends up in the log and in a header, so it has to be harmless.
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -26,7 +23,7 @@ _VITAL = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 class Envelope:
-    """Gives a request its id, refuses what is too large, too slow or too much, and logs the outcome."""
+    """Gives a request its id, refuses what is too large, too slow or too much, and has the outcome recorded."""
 
     def __init__(self, app: ASGIApp, *, traffic: Traffic, patience: Patience) -> None:
         self._app = app
@@ -38,22 +35,12 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(scope, receive, send, patience=self._patience)
-        request_id = _request_id(exchange.headers)
-        exchange.answer_headers["X-Request-Id"] = request_id
-        scope.setdefault("state", {}).update(request_id=request_id, answer_headers=exchange.answer_headers)
-        started = time.perf_counter()
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self._serve(exchange)
-            finally:
-                _log.info(
-                    "request",
-                    method=scope["method"],
-                    path=scope["path"],
-                    status=exchange.outcome,
-                    ms=round((time.perf_counter() - started) * 1000, 1),
-                )
+        state = scope.setdefault("state", {})
+        state["request_id"] = _request_id(Headers(scope=scope))
+        with Recording(scope, receive, send) as recording:
+            exchange = Exchange(scope, receive, recording.send, patience=self._patience)
+            state["answer_headers"] = exchange.answer_headers
+            await self._serve(exchange)
 
     async def _serve(self, exchange: Exchange) -> None:
         try:

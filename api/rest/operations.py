@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 from fastapi import APIRouter, Request, Response
 
@@ -10,6 +11,7 @@ from api.rest import problems
 from api.rest.access import Caller, Layer
 from api.rest.paging import whole
 from api.rest.resources import FreshnessResource, Health, Listing, PublicationResource
+from api.telemetry import CONTENT_TYPE, Telemetry
 
 router = APIRouter(tags=["operations"])
 
@@ -41,6 +43,19 @@ async def get_freshness(layer: Layer, caller: Caller) -> FreshnessResource:
 async def get_health() -> Health:
     """Whether the process lives; needs no key."""
     return Health(status="ok")
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={
+        200: {"description": "Series for Prometheus.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    },
+)
+async def get_telemetry(request: Request) -> Response:
+    """What Prometheus reads; needs no key, as it names no principal, no metric and no value."""
+    telemetry = cast("Telemetry", request.app.state.telemetry)
+    return Response(telemetry.exposition(), media_type=CONTENT_TYPE)
 
 
 @router.get(

@@ -23,6 +23,8 @@ from api.errors import (
     UnreadableRequest,
     UnsupportedMediaType,
 )
+from api.observation import observed
+from api.redaction import redacted
 
 _log = structlog.get_logger(__name__)
 
@@ -30,6 +32,15 @@ MEDIA_TYPE = "application/problem+json"
 
 _SHOWN_FAULTS = 20  # a body of one MB can hold half a million
 _SHOWN_FIELD = 200  # characters of a fault's place
+
+
+class _ProblemResponse(JSONResponse):
+    """A problem repeats what was asked for; should a caller have put a credential there, it is not repeated."""
+
+    media_type = MEDIA_TYPE
+
+    def render(self, content: object) -> bytes:
+        return redacted(super().render(content).decode()).encode()
 
 
 class Problem(BaseModel):
@@ -85,14 +96,15 @@ def install(app: FastAPI) -> None:
 def response(
     request: Request, error: SemanticLayerError, *, errors: Sequence[Mapping[str, Any]] | None = None
 ) -> JSONResponse:
-    """The error as a response."""
+    """The error as a response; its code is noted for whoever observes the request."""
+    observed().code = error.code
     request_id = getattr(request.state, "request_id", "")
     problem = document(error, instance=request.url.path, request_id=request_id)
     if errors is not None:
         problem["errors"] = list(errors)
     # The envelope adds the id to every answer, but a crash is rendered outside of it.
     headers = {"X-Request-Id": request_id, **_headers(error)}
-    return JSONResponse(problem, status_code=error.status, headers=headers, media_type=MEDIA_TYPE)
+    return _ProblemResponse(problem, status_code=error.status, headers=headers)
 
 
 def document(error: SemanticLayerError | Failure, *, instance: str, request_id: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path
 from fastapi.responses import Response
 
+from api.observation import Stage, timed
 from api.rest import formats, problems
 from api.rest.access import Caller, Layer
 from api.rest.paging import Cursor
@@ -107,4 +108,6 @@ def rendered(answer: Answer, media_type: str, if_none_match: str | None) -> Resp
         headers["X-Next-Cursor"] = answer.next_cursor
     if tag in {known.strip() for known in (if_none_match or "").split(",")}:
         return Response(status_code=304, headers=headers)
-    return Response(formats.render(answer, media_type), media_type=media_type, headers=headers)
+    with timed(Stage.RENDER):
+        body = formats.render(answer, media_type)
+    return Response(body, media_type=media_type, headers=headers)

@@ -281,7 +281,7 @@ async def test_without_a_valid_key_nothing_is_said(service: FastAPI, headers: di
         assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-async def test_every_route_but_health_and_docs_is_among_those_that_need_a_key(service: FastAPI) -> None:
+async def test_every_route_but_health_telemetry_and_docs_is_among_those_that_need_a_key(service: FastAPI) -> None:
     routes = set(service.openapi()["paths"])
     templates = {
         path.replace("line_count", "{metric}")
@@ -289,7 +289,7 @@ async def test_every_route_but_health_and_docs_is_among_those_that_need_a_key(se
         .replace("revenue_by_month", "{name}")
         for path in PROTECTED
     }
-    assert routes - templates == {"/v1/query", "/v1/query/compile", "/healthz", "/readyz"}
+    assert routes - templates == {"/v1/query", "/v1/query/compile", "/healthz", "/readyz", "/metrics"}
 
 
 async def test_a_crash_is_a_500_that_tells_nothing_but_the_request_id(synthetic: Published) -> None:

@@ -1,4 +1,4 @@
-"""The first schema: keys, secrets, long queries."""
+"""The first schema: keys, secrets, audit, long queries."""
 
 from __future__ import annotations
 
@@ -56,3 +56,26 @@ def upgrade() -> None:
         sa.Column("row_count", sa.Integer, nullable=False),
         sa.Column("content", sa.LargeBinary, nullable=False),
     )
+    op.create_table(
+        "audit",
+        sa.Column("id", sa.String(32), primary_key=True),
+        sa.Column("request_id", sa.String(64), nullable=False),
+        sa.Column("at", sa.DateTime, nullable=False),
+        sa.Column("principal_id", sa.String(200)),
+        sa.Column("principal_name", sa.String(200)),
+        sa.Column("role", sa.String(200)),
+        sa.Column("transport", sa.String(20), nullable=False),
+        sa.Column("action", sa.String(100), nullable=False),
+        sa.Column("what", sa.JSON, nullable=False),
+        sa.Column("metrics", sa.Text),
+        sa.Column("decision", sa.String(20), nullable=False),
+        sa.Column("status", sa.Integer),
+        sa.Column("code", sa.String(100)),
+        sa.Column("rows", sa.BigInteger),
+        sa.Column("publication", sa.String(200)),
+        sa.Column("cache", sa.String(20)),
+        sa.Column("sql_hash", sa.String(64)),
+        sa.Column("ms", sa.Float, nullable=False),
+    )
+    op.create_index("ix_audit_request_id", "audit", ["request_id"])
+    op.create_index("ix_audit_at", "audit", ["at"])

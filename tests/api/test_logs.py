@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from api.telemetry import configure_logging
+from api.logs import configure_logging
 
 
 class Terminal(io.StringIO):

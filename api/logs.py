@@ -1,0 +1,68 @@
+"""Logs that a program and an operator can read: one JSON object a line, or colours on a terminal.
+
+Libraries log through the standard library; what they say comes out in the same form. The last step takes out whatever
+looks like a credential.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+from api.redaction import redacted
+from api.settings import LogLevel
+
+# They narrate: SQL, rows, every retry. SQLAlchemy's rows would show the state database's secrets.
+_QUIET = ("metricflow", "metricflow_semantics", "_granian", "granian.access", "sqlalchemy", "asyncio")
+
+
+def configure_logging(level: LogLevel = LogLevel.INFO) -> None:
+    """Send the service's log, and that of its libraries, to stderr."""
+    is_terminal = sys.stderr.isatty()
+    # A plain traceback: the rich one shows local variables, a caller's key among them.
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    rendering: list[Processor] = (
+        [console]
+        if is_terminal
+        else [structlog.processors.format_exc_info, _most_telling_first, structlog.processors.JSONRenderer()]
+    )
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    least = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[*shared, *rendering, _without_credentials],
+        wrapper_class=structlog.make_filtering_bound_logger(least),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    _take_over_libraries(shared, rendering, least)
+
+
+def _take_over_libraries(shared: list[Processor], rendering: list[Processor], least: int) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering, _without_credentials],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(least)
+    for library in _QUIET:
+        logging.getLogger(library).setLevel(logging.WARNING)
+
+
+def _most_telling_first(_: Any, __: str, event: EventDict) -> EventDict:  # noqa: ANN401 - structlog's signature
+    return {**{name: event[name] for name in ("timestamp", "level", "event") if name in event}, **event}
+
+
+def _without_credentials(_: Any, __: str, line: Any) -> str:  # noqa: ANN401 - a text, rendered by the step before
+    return redacted(line)

@@ -1,0 +1,144 @@
+"""What is known of a request while it is served: noted by whoever learns it, kept by audit, metrics and traces.
+
+A transport opens an `Observation` and binds it to the task that serves the request; the parts beneath find it with
+`observed()`, so that no signature has to carry it. Noting costs well under a microsecond each.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # commands import this module for a name or two
+    from api.policy import Principal
+    from api.query import MetricQuery
+
+CLIENT_GONE = 499  # what nginx calls a request whose caller left before the answer
+
+
+class Transport(StrEnum):
+    """How a request came in."""
+
+    REST = "rest"
+
+
+class Decision(StrEnum):
+    """How a request ended."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Stage(StrEnum):
+    """A part of the work that is timed by itself; `cache` has `wait` and `run` within it, where they were needed."""
+
+    COMPILE = "compile"
+    CACHE = "cache"
+    WAIT = "wait"
+    RUN = "run"
+    RENDER = "render"
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    """When a stage began and ended, on the clock of `time.perf_counter_ns`."""
+
+    stage: Stage
+    began_ns: int
+    ended_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnsweredWith:
+    """What a question was answered with; a compiled one has neither id, rows nor origin."""
+
+    metrics: tuple[str, ...]
+    publication: str
+    sql_hash: str
+    query_id: str | None = None
+    rows: int | None = None
+    origin: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Observation:
+    """One request. `route` and `action` are the route's template and name, so that they are few."""
+
+    request_id: str
+    transport: Transport
+    is_audited: bool = True
+    method: str = ""
+    route: str = "unmatched"
+    action: str = "unknown"
+    principal: Principal | None = None
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    query: MetricQuery | None = None
+    answer: AnsweredWith | None = None
+    status: int | None = None
+    code: str | None = None
+    is_cancelled: bool = False
+    stages: list[StageTime] = field(default_factory=list)
+    began_at_ns: int = field(default_factory=time.time_ns)
+    began_ns: int = field(default_factory=time.perf_counter_ns)
+    ended_ns: int | None = None
+    record_id: str = ""
+    recorded_as: tuple[object, ...] | None = None
+
+    def __post_init__(self) -> None:
+        # In order of time, so that a database appends to its index instead of writing all over it.
+        self.record_id = f"{self.began_at_ns:016x}{secrets.token_hex(8)}"
+
+    @property
+    def outcome(self) -> tuple[object, ...]:
+        """What may change once an answer has begun to leave: a stream may break, or its caller go away."""
+        return (self.decision, self.status, self.code, self.answer.rows if self.answer else None)
+
+    @property
+    def decision(self) -> Decision:
+        """How it ended, or how it would if it ended now."""
+        if self.is_cancelled:
+            return Decision.CANCELLED
+        if self.status is None or self.status >= 500:  # noqa: PLR2004 - the server's faults
+            return Decision.FAILED
+        return Decision.ANSWERED if self.status < 400 else Decision.REFUSED  # noqa: PLR2004 - the caller's
+
+    @property
+    def duration_ns(self) -> int:
+        """From its beginning to its end, or until now."""
+        return (self.ended_ns or time.perf_counter_ns()) - self.began_ns
+
+
+_current: ContextVar[Observation | None] = ContextVar("observation", default=None)
+
+
+def observed() -> Observation:
+    """The request that is being served; outside of one, an observation that nobody reads."""
+    return _current.get() or Observation(request_id="", transport=Transport.REST)
+
+
+@contextmanager
+def observing(observation: Observation) -> Iterator[None]:
+    """For the length of the block, and in the tasks that it begins, `observed` is this observation."""
+    token = _current.set(observation)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def timed(stage: Stage) -> Iterator[None]:
+    """The block is a stage of the request that is being served."""
+    began_ns = time.perf_counter_ns()
+    try:
+        yield
+    finally:
+        observed().stages.append(StageTime(stage, began_ns, time.perf_counter_ns()))

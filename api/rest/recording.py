@@ -1,0 +1,130 @@
+"""One request over REST as it is observed: recorded before its answer leaves, logged when it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+from fastapi.routing import APIRoute
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.requests import Request
+from starlette.types import Message, Receive, Scope, Send
+
+from api.errors import InternalFault, Unavailable
+from api.observation import CLIENT_GONE, Observation, Transport, observing
+from api.observer import Observer
+from api.rest import problems
+
+_log = structlog.get_logger(__name__)
+
+_AUDITED = "/v1"
+# Asked every few seconds by whoever watches the service.
+_PROBES = ("/healthz", "/readyz", "/metrics")
+# A method is the caller's text; an unknown one must not become a series of its own.
+_METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH"})
+
+
+class Recording:
+    """A block in which one request is served; answers go through `send`."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._observer: Observer = scope["app"].state.observer
+        self._bound = ExitStack()
+        self._is_replaced = False
+        self._is_out = False
+        path = scope["path"]
+        self._observation = Observation(
+            request_id=scope["state"]["request_id"],
+            transport=Transport.REST,
+            is_audited=path == _AUDITED or path.startswith(f"{_AUDITED}/"),
+            method=scope["method"] if scope["method"] in _METHODS else "OTHER",
+        )
+
+    def __enter__(self) -> Self:
+        """Begin; what is logged from here on names the request."""
+        names = {"request_id": self._observation.request_id}
+        trace_id = self._observer.begin(self._observation, Headers(scope=self._scope))
+        if trace_id is not None:
+            names["trace_id"] = trace_id
+        self._bound.enter_context(structlog.contextvars.bound_contextvars(**names))
+        self._bound.enter_context(observing(self._observation))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End; whatever happened is recorded."""
+        with self._bound:
+            self._note_end(error)
+            self._observer.end(self._observation)
+            self._log_end()
+
+    async def send(self, message: Message) -> None:
+        """Pass a part of the answer on, once the record of the request is written; else a problem in its place."""
+        if self._is_replaced:
+            return
+        if message["type"] == "http.response.start":
+            self._observation.status = message["status"]
+            self._note_route()
+            try:
+                self._observer.record(self._observation)
+            except Unavailable as error:
+                self._is_replaced = self._is_out = True
+                self._observation.status, self._observation.code = error.status, error.code
+                refusal = problems.response(Request(self._scope), error)
+                await refusal(self._scope, self._receive, self._send)
+                return
+            MutableHeaders(scope=message)["X-Request-Id"] = self._observation.request_id
+        await self._send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self._is_out = True
+
+    def _note_end(self, error: BaseException | None) -> None:
+        seen = self._observation
+        if seen.status is None:
+            self._note_route()
+        if isinstance(error, asyncio.CancelledError) or (error is None and not self._is_out):
+            seen.is_cancelled = True
+            seen.status = seen.status or CLIENT_GONE
+        elif error is not None:  # rendered outside of this block
+            seen.status, seen.code = InternalFault.status, InternalFault.code
+        seen.ended_ns = seen.began_ns + seen.duration_ns
+
+    def _note_route(self) -> None:
+        route = self._scope.get("route")
+        if isinstance(route, APIRoute) and self._scope["method"] in (route.methods or ()):
+            self._observation.route, self._observation.action = route.path, route.name
+            self._observation.parameters = _parameters(route, self._scope)
+        else:
+            self._observation.parameters = {"method": self._scope["method"], "path": self._scope["path"]}
+
+    def _log_end(self) -> None:
+        seen, log = self._observation, _log.debug if self._scope["path"] in _PROBES else _log.info
+        facts: dict[str, Any] = {
+            "method": self._scope["method"],
+            "path": self._scope["path"],
+            "status": seen.status,
+            "ms": round(seen.duration_ns / 1e6, 1),
+            "code": seen.code,
+        }
+        if (answer := seen.answer) is not None:
+            facts |= {"query_id": answer.query_id, "metrics": answer.metrics, "rows": answer.rows}
+            facts |= {"cache": answer.origin, "publication": answer.publication}
+        log("request", **{name: value for name, value in facts.items() if value is not None})
+
+
+def _parameters(route: APIRoute, scope: Scope) -> Mapping[str, object]:
+    """What the path and the query string say, as far as the route knows it; what else a caller writes is not kept."""
+    parameters: dict[str, object] = dict(scope["path_params"])
+    if scope["query_string"]:
+        known = {field.alias for field in route.dependant.query_params}
+        given = QueryParams(scope["query_string"])
+        parameters |= {name: value for name, value in given.items() if name in known}
+    return parameters
