@@ -80,10 +80,11 @@ class Settings(BaseSettings):
         description="Networks whose failures are not counted: this machine, and proxies that everybody comes through.",
     )
     policy_file: Path | None = Field(
-        None, description="Roles, row filters, masks; without one, the built-in roles admin, analyst and viewer."
+        None,
+        description="Roles, row filters, masks, limits; without one, the built-in roles admin, analyst and viewer.",
     )
     redis_url: SecretStr | None = Field(
-        None, description="Redis for results that replicas share; without one, each process keeps its own."
+        None, description="Redis for results and counts that replicas share; without one, each process keeps its own."
     )
     cache_memory_mb: int = Field(64, ge=1, description="MB of results kept in the process: some thousand answers.")
     cache_keep_s: Annotated[float, Field(gt=0)] = Field(

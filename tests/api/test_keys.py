@@ -85,6 +85,20 @@ async def test_a_revoked_key_is_over_within_two_seconds_and_the_others_are_not(
     assert await status(stranger, **{"X-API-Key": other}) == 200
 
 
+async def test_a_key_that_was_let_in_is_known_until_it_is_found_invalid(keys: ApiKeys) -> None:
+    key = keys.create("known", role="analyst")
+    assert not keys.has_let_in(key)
+    await keys.authenticate(key)
+    assert keys.has_let_in(key)
+
+    keys.revoke(keys.records()[0].key_id)
+    await asyncio.sleep(2.1)
+    with pytest.raises(Unauthenticated):
+        await keys.authenticate(key)
+
+    assert not keys.has_let_in(key)
+
+
 def test_a_second_revocation_keeps_the_time_of_the_first(keys: ApiKeys) -> None:
     keys.create("once", role="analyst")
     key_id = keys.records()[0].key_id

@@ -477,7 +477,7 @@ def drip(handler: BaseHTTPRequestHandler) -> None:
     """One byte at a time, each soon enough to keep a time-out between bytes from striking."""
     handler.send_response(200)
     handler.end_headers()
-    for _ in range(40):
+    for _ in range(200):
         handler.wfile.write(b" ")
         handler.wfile.flush()
         time.sleep(0.05)
@@ -490,7 +490,9 @@ def without_end(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(b" " * 100_000)
 
 
-_PRIVATE = SigningKey("EdDSA").jwk | {"d": "AAAA"}
+_PAIR = SigningKey("EdDSA")
+_PRIVATE = jwt.algorithms.OKPAlgorithm.to_jwk(_PAIR.private, as_dict=True) | {"kid": "first"}
+_PACKED = gzip.compress(json.dumps({"keys": [SigningKey().jwk]}).encode())
 
 MISBEHAVIOUR: dict[str, Respond] = {
     "hangs up": hang_up,
@@ -511,6 +513,7 @@ MISBEHAVIOUR: dict[str, Respond] = {
     "a key of another curve": answer(json.dumps({"keys": [SigningKey("ES384").jwk | {"alg": "ES256"}]}).encode()),
     "a deep document": answer(b'{"keys": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
     "cut short": answer(b'{"keys": [', **{"Content-Length": "500"}),
+    "packed, though we asked for it unpacked": answer(_PACKED, **{"Content-Encoding": "gzip"}),
     "a zip bomb": answer(gzip.compress(b" " * 50_000_000), **{"Content-Encoding": "gzip"}),
     "without an end": without_end,
     "drips": drip,
