@@ -222,7 +222,7 @@ def _add_commands() -> None:
 def _loaded(point: EntryPoint) -> Any:  # noqa: ANN401 - a Typer application, or a function to be one's command
     try:
         return point.load()
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:  # not installed, or the list of commands is of another version
         missing = error.name or str(error)
 
         def unavailable() -> None:
