@@ -17,7 +17,7 @@ from enum import Enum
 import pyarrow as pa
 import structlog
 
-from api.cache import CachedResult, Origin, ResultCache
+from api.cache import CachedResult, Origin, Reason, ResultCache
 from api.catalog import Catalog, Metric, ValueType
 from api.compiler import Column, CompiledQuery
 from api.cursor import next_cursor
@@ -70,6 +70,7 @@ class Answer:
     next_cursor: str | None
     is_plan_cached: bool
     result_origin: Origin
+    result_reason: Reason
     tag: str
     timings: Timings
 
@@ -179,6 +180,7 @@ class SemanticLayer:
             next_cursor=next_cursor(question, version=publication.version) if is_truncated else None,
             is_plan_cached=compiled.is_from_cache,
             result_origin=result.origin,
+            result_reason=result.reason,
             tag=_digest(tag, sorted(masked)) if masked else tag,
             timings=Timings(
                 compile_ms=_ms(started, compiled_at),
