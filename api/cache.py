@@ -29,6 +29,8 @@ _MEMORY_BYTES = 64 * 2**20
 # One answer may take an eighth of the memory; else a single export would push out everything else.
 _LARGEST_SHARE = 8
 
+_REMEMBERED_KEYS = 4_096  # that memory let go, so that the next miss can say why; some 0.6 MB
+
 # What a table takes beside its rows (key, schema, Python objects); without it, empty answers would pile up for ever.
 _ENTRY_BYTES = 2_048
 
@@ -42,12 +44,35 @@ class Origin(StrEnum):
     BYPASS = "bypass"  # this caller's own run, whatever was kept
 
 
+class Reason(StrEnum):
+    """Why a result came from its origin; the last three are those of a miss."""
+
+    KEPT = "kept"
+    UNDER_WAY = "under_way"
+    ASKED_ANEW = "asked_anew"
+    FIRST_TIME = "first_time"  # as far as this process remembers: the key names the publication and the caller's rows
+    DROPPED = "dropped"  # was kept, until others took its room
+    TOO_LARGE = "too_large"  # ran before, and takes more room than one result may
+
+
+_REASONS = {Origin.HIT: Reason.KEPT, Origin.SHARED: Reason.UNDER_WAY, Origin.BYPASS: Reason.ASKED_ANEW}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachedResult:
-    """A table that may be shared with other callers (Arrow tables cannot be changed), and its origin."""
+    """A table that may be shared with other callers (Arrow tables cannot be changed), and its origin.
+
+    `missed` is why nothing was kept, where nothing was.
+    """
 
     table: pa.Table
     origin: Origin
+    missed: Reason = Reason.FIRST_TIME
+
+    @property
+    def reason(self) -> Reason:
+        """Why it came from there."""
+        return _REASONS.get(self.origin, self.missed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,8 +193,9 @@ class ResultCache:
         return self._flights.get(flight.key) is flight
 
     async def _read_or_run(self, flight: _Flight, run: Run) -> CachedResult:
+        missed = self._recent.why_missing(flight.key)
         if self._redis is None:
-            return CachedResult(table=self._kept(flight, await run()), origin=Origin.MISS)
+            return CachedResult(table=self._kept(flight, await run()), origin=Origin.MISS, missed=missed)
         async with self._redis.turn(flight.key) as turn:
             if turn.found is not None:
                 origin = Origin.SHARED if turn.has_waited else Origin.HIT
@@ -177,7 +203,7 @@ class ResultCache:
             table = self._kept(flight, await run())
             if self._is_current(flight):
                 await self._redis.store(turn, table)
-            return CachedResult(table=table, origin=Origin.MISS)
+            return CachedResult(table=table, origin=Origin.MISS, missed=missed)
 
     async def _run_anew(self, flight: _Flight, run: Run) -> CachedResult:
         table = self._kept(flight, await run())
@@ -212,6 +238,7 @@ class _RecentTables:
     def __init__(self, budget_bytes: int) -> None:
         self._budget_bytes = budget_bytes
         self._tables: OrderedDict[str, pa.Table] = OrderedDict()
+        self._gone: OrderedDict[str, Reason] = OrderedDict()
         self.held_bytes = 0
 
     def __len__(self) -> int:
@@ -227,11 +254,25 @@ class _RecentTables:
         """Keep the table in place of an earlier one, and drop those used longest ago until all fit."""
         self._drop(key)
         if _size_bytes(table) > self._budget_bytes // _LARGEST_SHARE:
+            self._remember(key, Reason.TOO_LARGE)
             return
+        self._gone.pop(key, None)
         self._tables[key] = table
         self.held_bytes += _size_bytes(table)
         while self.held_bytes > self._budget_bytes:
-            self._drop(next(iter(self._tables)))
+            oldest = next(iter(self._tables))
+            self._drop(oldest)
+            self._remember(oldest, Reason.DROPPED)
+
+    def why_missing(self, key: str) -> Reason:
+        """Why there is no table under the key."""
+        return self._gone.get(key, Reason.FIRST_TIME)
+
+    def _remember(self, key: str, reason: Reason) -> None:
+        self._gone[key] = reason
+        self._gone.move_to_end(key)
+        if len(self._gone) > _REMEMBERED_KEYS:
+            self._gone.popitem(last=False)
 
     def _drop(self, key: str) -> None:
         if (table := self._tables.pop(key, None)) is not None:

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from api.admission import Admission
 from api.allowance import Allowances
-from api.cache import CachedResult, Origin, ResultCache
+from api.cache import CachedResult, Origin, Reason, ResultCache
 from api.catalog import Catalog, Metric, ValueType
 from api.compiler import Column, CompiledQuery
 from api.cursor import next_cursor
@@ -95,6 +95,7 @@ class Answer:
     next_cursor: str | None
     is_plan_cached: bool
     result_origin: Origin
+    result_reason: Reason
     tag: str
     cost: int | None
     grant: str
@@ -242,6 +243,7 @@ class SemanticLayer:
             next_cursor=next_cursor(question, version=publication.version) if is_truncated else None,
             is_plan_cached=compiled.is_from_cache,
             result_origin=result.origin,
+            result_reason=result.reason,
             tag=_digest(tag, sorted(masked)) if masked else tag,
             cost=compiled.cost,
             grant=grant.digest,

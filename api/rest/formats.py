@@ -126,7 +126,11 @@ def meta(answer: Answer) -> Mapping[str, Any]:
         "time_range": _days(answer.time_range),
         "compared_with": _days(answer.compared_with),
         "cost": answer.cost,
-        "cache": {"plan": "hit" if answer.is_plan_cached else "miss", "result": answer.result_origin},
+        "cache": {
+            "plan": "hit" if answer.is_plan_cached else "miss",
+            "result": answer.result_origin,
+            "reason": answer.result_reason,
+        },
         "timings": {
             "compile_ms": answer.timings.compile_ms,
             "run_ms": answer.timings.run_ms,

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.cache import Reason
 from api.catalog import Dimension, Entity, Metric, SavedQuery
 from api.publication import PublicationInfo, SourceFreshness
 from api.service import MetricLineage
@@ -156,6 +157,13 @@ class CacheResource(Resource):
     plan: str = Field(description="`hit`: the shape was compiled before; `miss`.")
     result: str = Field(
         description="`hit`: kept; `shared`: run for somebody else just then; `miss`; `bypass`: no-cache."
+    )
+    reason: Reason = Field(
+        description=(
+            "Why: `kept` since an earlier run; `under_way` for somebody else; `asked_anew` by no-cache; `first_time` "
+            "that this process runs it, for this publication and these rows; `dropped`, as others took its room; "
+            "`too_large` to be kept."
+        )
     )
 
 

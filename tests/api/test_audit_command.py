@@ -21,10 +21,10 @@ from api.audit_record import line_of
 from api.audit_store import AuditStore
 from api.cli import audit
 from api.filters import AllOf, AnyOf, Comparison, Filter, Not, Operator
-from api.keys import open_state
 from api.observation import AnsweredWith, Observation, Transport
 from api.policy import Principal
 from api.query import MetricQuery
+from api.state import open_state
 
 ANN = Principal(principal_id="k1", name="Ann", role="analyst")
 FEMALE = Comparison(field="customer__gender", operator=Operator.EQ, values=("F",))

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 from structlog.testing import capture_logs
 
-from api.cache import CachedResult, Origin, ResultCache
+from api.cache import CachedResult, Origin, Reason, ResultCache
 from api.errors import InvalidQuery, Unavailable
 from api.redis_tier import RedisTier, Turn
 from tests import services
@@ -338,6 +338,69 @@ async def test_a_result_larger_than_its_share_is_answered_but_not_kept() -> None
 
     assert (await cache.get_or_run("large", large)).origin is Origin.MISS
     assert (await cache.get_or_run("small", Query())).origin is Origin.HIT
+
+
+# Why.
+
+
+async def test_a_result_says_why_it_came_from_where_it_did(cache: ResultCache) -> None:
+    query = Query(seconds=0.05)
+    leader, follower = await asyncio.gather(cache.get_or_run("k", query), cache.get_or_run("k", query))
+    kept = await cache.get_or_run("k", query)
+    anew = await cache.refresh("k", query)
+
+    assert [result.reason for result in (leader, follower, kept, anew)] == [
+        Reason.FIRST_TIME,
+        Reason.UNDER_WAY,
+        Reason.KEPT,
+        Reason.ASKED_ANEW,
+    ]
+
+
+async def test_a_miss_says_whether_the_result_was_dropped_or_was_too_large() -> None:
+    table, large = numbers(*range(1_000)), numbers(*range(3_000))
+    cache = ResultCache(memory_bytes=100_000)
+    for number in range(10):
+        assert (await cache.get_or_run(f"k{number}", Query(table))).reason is Reason.FIRST_TIME
+
+    dropped = await cache.get_or_run("k0", Query(table))
+    back = await cache.get_or_run("k0", Query(table))
+    first, second = [await cache.get_or_run("large", Query(large)) for _ in range(2)]
+
+    assert [dropped.reason, back.reason, first.reason, second.reason] == [
+        Reason.DROPPED,
+        Reason.KEPT,
+        Reason.FIRST_TIME,
+        Reason.TOO_LARGE,
+    ]
+
+
+async def test_a_result_that_shrank_is_too_large_no_more() -> None:
+    cache = ResultCache(memory_bytes=100_000)
+    await cache.get_or_run("k", Query(numbers(*range(3_000))))
+
+    await cache.refresh("k", Query(numbers(1)))
+    for number in range(50):
+        await cache.get_or_run(f"k{number}", Query(numbers(*range(500))))
+
+    assert (await cache.get_or_run("k", Query())).reason is Reason.DROPPED
+
+
+async def test_a_run_that_failed_leaves_no_reason_behind() -> None:
+    cache = ResultCache()
+    with pytest.raises(InvalidQuery):
+        await cache.get_or_run("k", Query(error=InvalidQuery("x", hint="y")))
+
+    assert (await cache.get_or_run("k", Query())).reason is Reason.FIRST_TIME
+
+
+async def test_only_so_many_reasons_are_remembered() -> None:
+    cache = ResultCache(memory_bytes=20_000)
+    for number in range(5_000):
+        await cache.get_or_run(f"k{number}", Query(numbers()))
+
+    assert (await cache.get_or_run("k0", Query())).reason is Reason.FIRST_TIME
+    assert (await cache.get_or_run("k4000", Query())).reason is Reason.DROPPED
 
 
 # Several replicas over one Redis.

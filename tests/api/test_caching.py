@@ -117,6 +117,16 @@ async def test_whatever_changes_the_answer_changes_the_entry(api: Client, change
     assert await ask(api, query) == ("hit", rows)
 
 
+async def test_an_answer_says_why_it_came_from_the_cache_or_not(api: Client) -> None:
+    query = unasked()
+    reasons = [
+        (await api.post("/v1/query", json=query, headers=headers)).json()["meta"]["cache"]["reason"]
+        for headers in ({}, {}, FRESH)
+    ]
+
+    assert reasons == ["first_time", "kept", "asked_anew"]
+
+
 async def test_every_format_is_made_of_the_same_run(api: Client) -> None:
     query = unasked()
     csv = await api.post("/v1/query", json=query, headers={"Accept": "text/csv"})

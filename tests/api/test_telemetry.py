@@ -15,10 +15,12 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.keys import ApiKeys, open_state
+from api.admission import AdmissionCounters
+from api.keys import ApiKeys
 from api.main import create_app
 from api.observation import Observation, Transport
-from api.telemetry import QueueCounters, Telemetry, queue_series
+from api.state import open_state
+from api.telemetry import Telemetry, queue_series
 from tests.conftest import Published, connect, service_settings
 
 QUERY = {"metrics": ["total_revenue"], "group_by": ["metric_time__month"]}
@@ -267,7 +269,7 @@ async def test_the_memory_of_the_process_is_among_them(read: Read) -> None:
 
 
 def test_a_queue_is_shown_as_its_counters_are_when_they_are_read() -> None:
-    telemetry, counters = Telemetry(), [QueueCounters(running=3, waiting=2, shed=7, timed_out=1)]
+    telemetry, counters = Telemetry(), [AdmissionCounters(admitted=9, running=3, waiting=2, shed=7, timed_out=1)]
     telemetry.watch(lambda: queue_series(counters[-1]))
 
     def seen() -> list[float]:
@@ -281,7 +283,7 @@ def test_a_queue_is_shown_as_its_counters_are_when_they_are_read() -> None:
         return [value(series, name) for name in names]
 
     assert seen() == [3, 2, 7, 1]
-    counters.append(QueueCounters(running=1, waiting=0, shed=9, timed_out=1))
+    counters.append(AdmissionCounters(admitted=9, running=1, waiting=0, shed=9, timed_out=1))
     assert seen() == [1, 0, 9, 1]
 
 
