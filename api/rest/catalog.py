@@ -77,13 +77,7 @@ async def list_dimension_values(
 ) -> Response:
     """The values of a dimension, in order; with `metrics`, those that have rows of them."""
     answer = await layer.dimension_values(caller, dimension, metrics=_names(metrics), search=search, limit=limit)
-    values = [value for value in answer.table.column(0).to_pylist() if value is not None]
-    meta = {
-        "dimension": answer.columns[0].name,
-        "truncated": answer.is_truncated,
-        "publication": answer.publication,
-    }
-    return Response(formats.encode({"data": values, "meta": meta}), media_type=formats.JSON)
+    return Response(formats.encode(ValuesResource.of(answer)), media_type=formats.JSON)
 
 
 @router.get("/entities")

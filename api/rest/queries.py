@@ -54,13 +54,7 @@ async def run_query(
 async def compile_query(layer: Layer, caller: Caller, body: QueryBody) -> Response:
     """The SQL and parameters that would answer the question; nothing runs."""
     compiled = await layer.compile(caller, body.parsed())
-    document = {
-        "sql": compiled.sql,
-        "parameters": dict(compiled.parameters),
-        "columns": [formats.column(column) for column in compiled.columns],
-        "plan": "hit" if compiled.is_from_cache else "miss",
-    }
-    return Response(formats.encode(document), media_type=formats.JSON)
+    return Response(formats.encode(CompiledResource.of(compiled)), media_type=formats.JSON)
 
 
 @router.get("/saved-queries/{name}/results", response_class=Response, responses=_ANSWERS)

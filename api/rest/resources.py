@@ -1,18 +1,23 @@
-"""What REST answers: the shapes of the resources, as the contract shows them."""
+"""What REST answers: each shape is declared here alone, for the contract and for what is sent."""
 
 from __future__ import annotations
 
 from datetime import date, datetime
-from decimal import Decimal
-from typing import Any, Generic, TypeVar
+from enum import StrEnum
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.catalog import Dimension, Entity, Metric, SavedQuery
+from api.cache import Origin
+from api.catalog import Dimension, DimensionKind, Entity, Metric, SavedQuery, ValueType
+from api.compiler import Column, CompiledQuery
 from api.publication import PublicationInfo, SourceFreshness
-from api.service import MetricLineage
+from api.service import Answer, MetricLineage
 
 T = TypeVar("T")
+
+# A value on the wire: a day or time is a text, a decimal a number with all its digits.
+Cell: TypeAlias = str | bool | int | float
 
 
 class Resource(BaseModel):
@@ -70,8 +75,8 @@ class DimensionResource(Resource):
     name: str
     label: str
     description: str
-    kind: str = Field(description="categorical, time or entity.")
-    type: str = Field(description="The type of its values.")
+    kind: DimensionKind
+    type: ValueType = Field(description="The type of its values.")
     entity: str | None
     grains: list[str] = Field(description="For a time: append one, as in `metric_time__month`.")
     synonyms: list[str]
@@ -130,10 +135,22 @@ class ColumnResource(Resource):
 
     name: str
     label: str
-    kind: str
-    type: str | None
+    kind: str = Field(description="metric, or the kind of the dimension.")
+    type: ValueType | None
     unit: str | None
     grain: str | None
+
+    @classmethod
+    def of(cls, column: Column) -> ColumnResource:
+        """The column as answered."""
+        return cls(
+            name=column.name,
+            label=column.label,
+            kind=column.kind,
+            type=column.type,
+            unit=column.unit,
+            grain=column.grain,
+        )
 
 
 class TimeRangeResource(Resource):
@@ -143,11 +160,23 @@ class TimeRangeResource(Resource):
     end: date
 
 
+class PlanOrigin(StrEnum):
+    """Whether the shape was compiled before."""
+
+    HIT = "hit"
+    MISS = "miss"
+
+    @classmethod
+    def of(cls, *, is_from_cache: bool) -> PlanOrigin:
+        """The word for it."""
+        return cls.HIT if is_from_cache else cls.MISS
+
+
 class CacheResource(Resource):
     """What was at hand already."""
 
-    plan: str = Field(description="`hit`: the shape was compiled before; `miss`.")
-    result: str = Field(
+    plan: PlanOrigin = Field(description="`hit`: the shape was compiled before; `miss`.")
+    result: Origin = Field(
         description="`hit`: kept; `shared`: run for somebody else just then; `miss`; `bypass`: no-cache."
     )
 
@@ -174,22 +203,56 @@ class AnswerMeta(Resource):
     cache: CacheResource
     timings: TimingsResource
 
+    @classmethod
+    def of(cls, answer: Answer) -> AnswerMeta:
+        """What the answer says of itself."""
+        days, timings = answer.time_range, answer.timings
+        return cls(
+            query_id=answer.query_id,
+            row_count=answer.table.num_rows,
+            truncated=answer.is_truncated,
+            limit=answer.limit,
+            offset=answer.offset,
+            publication=answer.publication,
+            as_of=answer.as_of,
+            time_range=TimeRangeResource(start=days.start, end=days.end) if days else None,
+            cache=CacheResource(plan=PlanOrigin.of(is_from_cache=answer.is_plan_cached), result=answer.result_origin),
+            timings=TimingsResource(compile_ms=timings.compile_ms, run_ms=timings.run_ms, total_ms=timings.total_ms),
+        )
+
 
 class AnswerResource(Resource):
     """Rows as objects; a decimal is a JSON number with all its digits."""
 
-    data: list[dict[str, Any]]
+    data: list[dict[str, Cell | None]]
     columns: list[ColumnResource]
     meta: AnswerMeta
+
+    @classmethod
+    def of(cls, answer: Answer, *, rows: list[dict[str, Any]]) -> AnswerResource:
+        """The answer with its rows, ready for the encoder; these are not looked at one by one."""
+        columns = [ColumnResource.of(column) for column in answer.columns]
+        return cls.model_construct(data=rows, columns=columns, meta=AnswerMeta.of(answer))
 
 
 class CompiledResource(Resource):
     """The SQL that would run, and the values bound to it."""
 
     sql: str
-    parameters: dict[str, Any]
+    parameters: dict[str, Cell]
     columns: list[ColumnResource]
-    plan: str = Field(description="`hit` if the shape was compiled before, else `miss`.")
+    plan: PlanOrigin = Field(description="`hit` if the shape was compiled before, else `miss`.")
+
+    @classmethod
+    def of(cls, compiled: CompiledQuery) -> CompiledResource:
+        """The compiled query as answered, ready for the encoder, which knows decimals and days."""
+        parameters: dict[str, Any] = dict(compiled.parameters)
+        return cls.model_construct(
+            sql=compiled.sql,
+            parameters=parameters,
+            columns=[ColumnResource.of(column) for column in compiled.columns],
+            plan=PlanOrigin.of(is_from_cache=compiled.is_from_cache),
+        )
 
 
 class LineageEdge(Resource):
@@ -265,5 +328,14 @@ class ValuesMeta(Resource):
 class ValuesResource(Resource):
     """The values of a dimension, in its own type."""
 
-    data: list[str | bool | int | float | Decimal | date | datetime]
+    data: list[Cell]
     meta: ValuesMeta
+
+    @classmethod
+    def of(cls, answer: Answer) -> ValuesResource:
+        """The first column of the answer, nulls left out, ready for the encoder."""
+        meta = ValuesMeta(
+            dimension=answer.columns[0].name, truncated=answer.is_truncated, publication=answer.publication
+        )
+        values = [value for value in answer.table.column(0).to_pylist() if value is not None]
+        return cls.model_construct(data=values, meta=meta)
