@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from api.cache import ResultCache
 from api.keys import ApiKeys, hash_secret, open_state
@@ -19,6 +19,7 @@ from api.query import PageLimits
 from api.redis_tier import RedisTier
 from api.rest import catalog, operations, problems, queries
 from api.rest.envelope import Envelope
+from api.rest.strict import refuse_surplus
 from api.service import SemanticLayer
 from api.settings import AuthMode, Settings
 from api.warehouse import EngineLimits
@@ -46,6 +47,9 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("marketing-insight"),
         description=_DESCRIPTION,
         lifespan=lifespan,
+        dependencies=[Depends(refuse_surplus)],
+        # A redirect would be built from the Host header, and would make clients send a body twice.
+        redirect_slashes=False,
         # The path's parameters already say it; a second copy in every operation id helps nobody.
         generate_unique_id_function=lambda route: route.name,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -11,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from api.errors import (
     InternalFault,
@@ -102,7 +104,7 @@ def response(
 
 
 def _headers(error: SemanticLayerError) -> dict[str, str]:
-    if error.status == 401:  # noqa: PLR2004
+    if error.status == HTTPStatus.UNAUTHORIZED:
         return {"WWW-Authenticate": 'Bearer realm="insight"'}
     if isinstance(error, ServiceError) and error.retry_after is not None:
         return {"Retry-After": str(max(1, round(error.retry_after.total_seconds())))}
@@ -144,11 +146,23 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error.__cause__, SemanticLayerError):  # FastAPI makes a 400 of whatever is raised while it reads
         return response(request, error.__cause__)
     hint = _HTTP_HINTS.get(error.status_code, "See /docs for what is served.")
+    if error.status_code == HTTPStatus.NOT_FOUND and request.url.path.endswith("/"):
+        hint = "Leave out the slash at the end; see /docs for what is served."
     problem = _Http(str(error.detail), hint=hint, code=_HTTP_CODES.get(error.status_code))
     problem.status, problem.title = error.status_code, str(error.detail)  # type: ignore[misc] # the router's own words
     answer = response(request, problem)
     answer.headers.update(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        answer.headers["Allow"] = ", ".join(_allowed(request))
     return answer
+
+
+def _allowed(request: Request) -> Iterator[str]:
+    """The methods of the path; the router itself names those of the first route alone."""
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            yield from ("GET", "HEAD") if method == "GET" else (method,)
 
 
 class _Http(SemanticLayerError):

@@ -202,7 +202,7 @@ async def test_a_json_content_type_with_a_suffix_or_parameter_is_read(api: httpx
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("GET", "/v1/query", "POST"), ("DELETE", "/v1/query", "POST"), ("POST", "/v1/metrics", "GET")],
+    [("GET", "/v1/query", "POST"), ("DELETE", "/v1/query", "POST"), ("POST", "/v1/metrics", "GET, HEAD")],
 )
 async def test_a_wrong_method_is_a_405_that_names_the_right_one(
     api: httpx.AsyncClient, method: str, path: str, allowed: str
