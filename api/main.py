@@ -17,17 +17,12 @@ from api.policy import PolicySource
 from api.publication import PublicationFolder, ServedPublication
 from api.query import PageLimits
 from api.redis_tier import RedisTier
-from api.rest import catalog, operations, problems, queries
+from api.rest import catalog, contract, operations, problems, queries
 from api.rest.envelope import Envelope
 from api.rest.strict import refuse_surplus
 from api.service import SemanticLayer
 from api.settings import AuthMode, Settings
 from api.warehouse import EngineLimits
-
-_DESCRIPTION = """
-Metrics defined once, answered here. Ask for metrics, group by dimensions, filter with typed filters; never SQL.
-Every error is `application/problem+json` with a stable `code` and a `hint` that says what to do next.
-"""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -45,7 +40,6 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="Marketing Insight",
         version=version("marketing-insight"),
-        description=_DESCRIPTION,
         lifespan=lifespan,
         dependencies=[Depends(refuse_surplus)],
         # A redirect would be built from the Host header, and would make clients send a body twice.
@@ -57,6 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     for router in (catalog.router, queries.router, operations.router):
         app.include_router(router)
+    contract.describe(app)
     return app
 
 

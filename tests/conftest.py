@@ -98,6 +98,12 @@ def _fingerprint() -> str:
     return hashed.hexdigest()[:16]
 
 
+def generated(out: Path) -> Path:
+    """The synthetic data of all tests, in a folder under `out`."""
+    generate(out / "data", scale=0.2, seed=7)
+    return out / "data"
+
+
 def publish(data: Path, home: Path, **settings: object) -> Published:
     """Run the pipeline over the data, with everything it writes under `home`."""
     worker = worker_settings(home, **settings)
@@ -146,7 +152,7 @@ def _no_settings_from_outside() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def synthetic_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of synthetic CSV files, a fifth of the real size."""
-    return shared(tmp_path_factory, "synthetic-data", lambda out: generate(out / "data", scale=0.2, seed=7)) / "data"
+    return shared(tmp_path_factory, "synthetic-data", generated) / "data"
 
 
 @pytest.fixture(scope="session")

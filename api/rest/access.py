@@ -12,8 +12,10 @@ from api.keys import ApiKeys, missing_key
 from api.policy import ANYBODY, Principal
 from api.service import SemanticLayer
 
-_bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer mi_…`")
-_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key, for tools without bearer tokens")
+_bearer = HTTPBearer(auto_error=False, description="An API key (`mi_…`) or a JWT.")
+_header = APIKeyHeader(
+    name="X-API-Key", auto_error=False, description="The same, for tools that send no bearer tokens."
+)
 
 
 # Both are coroutines: FastAPI would run a plain function in a thread, at half a millisecond each.

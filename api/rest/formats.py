@@ -21,7 +21,8 @@ JSON = "application/json"
 CSV = "text/csv"
 ARROW = "application/vnd.apache.arrow.stream"
 PARQUET = "application/vnd.apache.parquet"
-OFFERED = (JSON, CSV, ARROW, PARQUET)
+BINARY = (ARROW, PARQUET)
+OFFERED = (JSON, CSV, *BINARY)
 
 
 def negotiate(accept: str | None) -> str:

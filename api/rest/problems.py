@@ -10,7 +10,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -31,12 +31,21 @@ _SHOWN_FAULTS = 20  # a body of one MB can hold half a million
 _SHOWN_FIELD = 200  # characters of a fault's place
 
 
+class Fault(BaseModel):
+    """One fault of a malformed request."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    field: str = Field(description="Its place.", examples=["body.limit"])
+    message: str = Field(description="What is wrong with it.")
+
+
 class Problem(BaseModel):
     """What went wrong, and what to do next (RFC 9457)."""
 
-    type: str = Field(
-        description="A stable URN of the kind of problem.", examples=["urn:insight:problem:unknown_metric"]
-    )
+    model_config = ConfigDict(extra="forbid")
+
+    type: str = Field(description="The code as a URN.", examples=["urn:insight:problem:unknown_metric"])
     title: str = Field(description="The kind of problem in words; the same for every instance.")
     status: int = Field(description="The HTTP status.")
     detail: str = Field(description="What happened this time.")
@@ -44,31 +53,62 @@ class Problem(BaseModel):
     code: str = Field(description="A stable code for programs.", examples=["unknown_metric"])
     hint: str = Field(description="What to do next.")
     request_id: str = Field(description="Also in X-Request-Id and in the log.")
-    nearest: list[str] | None = Field(None, description="For an unknown name: existing ones that resemble it.")
-    errors: list[dict[str, Any]] | None = Field(None, description="For a malformed body: each fault with its place.")
+    nearest: list[str] = Field([], description="For an unknown name: existing ones that resemble it, best first.")
+    errors: list[Fault] = Field([], description="For a malformed request: the first faults, each with its place.")
 
 
-def describe(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI entries for answers with a problem."""
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {
-        status: {"description": _DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": schema}}}
-        for status in statuses
-    }
+# What each status may carry; a test finds them in the code.
+CODES: Mapping[int, tuple[str, ...]] = {
+    400: ("unreadable_request",),
+    401: ("missing_key", "invalid_key"),
+    403: ("hashed_dimension", "missing_claim", "sql_forbidden", "unknown_role"),
+    404: ("unknown_dimension", "unknown_metric", "unknown_path", "unknown_saved_query"),
+    406: ("not_acceptable",),
+    413: ("request_too_large",),
+    415: ("unsupported_media_type",),
+    422: (
+        "dimension_not_joinable",
+        "duplicate_name",
+        "invalid_grain",
+        "invalid_having",
+        "invalid_limit",
+        "invalid_operator",
+        "invalid_order",
+        "invalid_query",
+        "invalid_time_range",
+        "invalid_value",
+        "invalid_value_count",
+        "malformed_request",
+        "metric_required",
+        "metric_time_required",
+        "partial_period",
+        "query_too_complex",
+        "query_too_large",
+        "unanswerable",
+        "unknown_parameter",
+        "unsupported_filter",
+    ),
+    503: ("state_unavailable", "unavailable"),
+    504: ("query_timeout",),
+}
 
-
-_DESCRIPTIONS = {
+DESCRIPTIONS: Mapping[int, str] = {
     400: "The request cannot be read.",
     401: "No key, or not a valid one.",
     403: "Known, but the policy does not allow it.",
     404: "An unknown name; the problem carries the nearest ones.",
     406: "None of the accepted formats is offered.",
     413: "The body is too large.",
-    415: "The Content-Type is not application/json.",
+    415: "The Content-Type is not application/json, or the body is packed.",
     422: "The request is malformed, or cannot be answered.",
     503: "Nothing is published yet, or the warehouse is away; see Retry-After.",
     504: "The query ran longer than allowed.",
 }
+
+
+def describe(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI entries for answers with a problem; `api.rest.contract` fills them in."""
+    return {status: {"description": DESCRIPTIONS[status], "content": {MEDIA_TYPE: {}}} for status in statuses}
 
 
 def install(app: FastAPI) -> None:
