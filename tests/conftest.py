@@ -19,6 +19,7 @@ from filelock import FileLock
 from api.keys import ApiKeys, open_state
 from api.main import create_app
 from api.settings import Settings
+from tests.contract.served import Contract
 from workers.generate import generate
 from workers.pipeline import Pipeline, Watcher
 from workers.settings import WorkerSettings
@@ -206,8 +207,26 @@ async def api(service: FastAPI, key: str) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+class HeldTransport(httpx.ASGITransport):
+    """To an application in this process; whatever it answers has to be as the contract says."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The answer; fails where the description of the operation does not have it."""
+        response = await super().handle_async_request(request)
+        response.request = request
+        await response.aread()
+        served_contract().hold(response)
+        return response
+
+
+@cache
+def served_contract() -> Contract:
+    """What the service says of itself, whatever its settings."""
+    return Contract(create_app(Settings(_env_file=None)).openapi())
+
+
 def connect(app: FastAPI, *, key: str | None = None) -> httpx.AsyncClient:
     """A client of the application in this process; a crash in it is a 500, as over the network."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    transport = HeldTransport(app=app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://insight.test", headers=headers)

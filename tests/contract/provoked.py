@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from api.keys import ApiKeys, open_state
 from api.main import create_app
 from api.settings import Settings
+from tests.conftest import connect
 from tests.contract.served import PROBLEM, Asked, Contract, Operation, follow
 
 
@@ -52,10 +53,7 @@ async def staged(publications: Path, home: Path) -> AsyncIterator[Stage]:
             return app
 
         async def client(app: FastAPI, key: str | None = None) -> httpx.AsyncClient:
-            headers = {"Authorization": f"Bearer {key}"} if key else {}
-            transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-            made = httpx.AsyncClient(transport=transport, base_url="http://insight.test", headers=headers)
-            return await stack.enter_async_context(made)
+            return await stack.enter_async_context(connect(app, key=key))
 
         app = await started()
         yield Stage(
