@@ -206,7 +206,7 @@ def _complete_answers(operation: Document, examples: Document) -> None:
         if "$ref" in response:
             continue
         if response["description"] == "Successful Response":
-            response["description"] = operation["description"]
+            response["description"] = operation.get("description", operation["summary"])
         response["headers"] = headers("X-Request-Id") | response.get("headers", {})
         # JSON first, as readers take the first to be the usual one.
         contents = sorted(response.get("content", {}).items(), key=lambda item: item[0] != "application/json")
@@ -241,3 +241,18 @@ def _complete_schemas(schemas: Document) -> None:
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(problem.pop("$defs", {}))
     schemas["Problem"] = problem
+    for schema in schemas.values():
+        _simplify(schema)
+
+
+def _simplify(schema: object) -> None:
+    """Say `anyOf` for alternatives that exclude one another by their keys; what is none of them is easier to see."""
+    match schema:
+        case dict():
+            if "oneOf" in schema:
+                schema["anyOf"] = schema.pop("oneOf")
+            for part in schema.values():
+                _simplify(part)
+        case list():
+            for part in schema:
+                _simplify(part)

@@ -54,4 +54,6 @@ def _decoded(cursor: str) -> str:
     try:
         return base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeError) as error:
-        raise UnreadableRequest("The cursor cannot be read", hint="Pass next_cursor as it came, or none.") from error
+        raise UnreadableRequest(
+            "The cursor cannot be read", hint="Pass next_cursor as it came, or none.", code="invalid_cursor"
+        ) from error

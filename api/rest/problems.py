@@ -59,7 +59,7 @@ class Problem(BaseModel):
 
 # What each status may carry; a test finds them in the code.
 CODES: Mapping[int, tuple[str, ...]] = {
-    400: ("unreadable_request",),
+    400: ("invalid_cursor", "unreadable_request"),
     401: ("missing_key", "invalid_key"),
     403: ("hashed_dimension", "missing_claim", "sql_forbidden", "unknown_role"),
     404: ("unknown_dimension", "unknown_metric", "unknown_path", "unknown_saved_query"),
