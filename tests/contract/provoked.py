@@ -132,7 +132,15 @@ async def _before_anything_is_published(stage: Stage, operation: Operation, aske
 
 
 async def _without_time(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
-    return await operation.ask(stage.hurried, asked)
+    response = await operation.ask(stage.hurried, asked)
+    for limit in range(1, 20):  # a busy machine may look at its clock too late, and the result would be kept
+        if response.status_code != 200:
+            break
+        query = dict(asked.query) | ({"limit": limit} if "limit" in asked.query else {})
+        body = asked.body | {"limit": limit} if isinstance(asked.body, dict) else asked.body
+        again = replace(asked, query=query, body=body)
+        response = await operation.ask(stage.hurried, again, headers={"Cache-Control": "no-cache"})
+    return response
 
 
 WAYS: tuple[Way, ...] = (
