@@ -53,11 +53,10 @@ def openapi(
     check: Annotated[bool, typer.Option("--check", help="Only say whether the file is up to date.")] = False,
 ) -> None:
     """Write the OpenAPI description of the service to a file."""
-    import yaml
-
     from api.main import create_app
+    from api.rest.contract import as_yaml
 
-    text = yaml.safe_dump(create_app(_settings()).openapi(), sort_keys=False, allow_unicode=True, width=110)
+    text = as_yaml(create_app(_settings()).openapi())
     if not check:
         out.write_text(text, encoding="utf-8")
     elif not out.is_file() or out.read_text(encoding="utf-8") != text:

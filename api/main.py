@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 import sqlalchemy as sa
 import structlog
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from api.admission import Admission, QueueLimits
 from api.allowance import Allowances
@@ -26,9 +26,10 @@ from api.policy import PolicySource
 from api.publication import PublicationFolder, ServedPublication
 from api.query import PageLimits
 from api.redis_tier import RedisTier
-from api.rest import catalog, deferred, operations, problems, queries
+from api.rest import catalog, contract, deferred, operations, problems, queries
 from api.rest.envelope import Envelope
 from api.rest.exchange import Patience
+from api.rest.strict import refuse_surplus
 from api.rest.traffic import Traffic
 from api.service import Apart, SemanticLayer
 from api.settings import AuthMode, Settings
@@ -39,11 +40,6 @@ from api.tokens import Tokens
 from api.warehouse import EngineLimits
 
 _log = structlog.get_logger(__name__)
-
-_DESCRIPTION = """
-Metrics defined once, answered here. Ask for metrics, group by dimensions, filter with typed filters; never SQL.
-Every error is `application/problem+json` with a stable `code` and a `hint` that says what to do next.
-"""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -83,9 +79,10 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="Marketing Insight",
         version=version("marketing-insight"),
-        description=_DESCRIPTION,
         lifespan=lifespan,
+        dependencies=[Depends(refuse_surplus)],
         # Behind a proxy that ends TLS the redirect would be to http, and the credential would follow it.
+        # Others would build it from the Host header, and send a body twice.
         redirect_slashes=False,
         # The path's parameters already say it; a second copy in every operation id helps nobody.
         generate_unique_id_function=lambda route: route.name,
@@ -95,6 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     for router in (catalog.router, queries.router, deferred.router, operations.router):
         app.include_router(router)
+    contract.describe(app)
     return app
 
 

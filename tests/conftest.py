@@ -20,6 +20,7 @@ from api.keys import ApiKeys
 from api.main import create_app
 from api.settings import Settings
 from api.state import open_state
+from tests.contract.served import Contract
 from workers.generate import generate
 from workers.pipeline import Pipeline, Watcher
 from workers.settings import WorkerSettings
@@ -99,6 +100,12 @@ def _fingerprint() -> str:
     return hashed.hexdigest()[:16]
 
 
+def generated(out: Path) -> Path:
+    """The synthetic data of all tests, in a folder under `out`."""
+    generate(out / "data", scale=0.2, seed=7)
+    return out / "data"
+
+
 def publish(data: Path, home: Path, **settings: object) -> Published:
     """Run the pipeline over the data, with everything it writes under `home`."""
     worker = worker_settings(home, **settings)
@@ -147,7 +154,7 @@ def _no_settings_from_outside() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def synthetic_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of synthetic CSV files, a fifth of the real size."""
-    return shared(tmp_path_factory, "synthetic-data", lambda out: generate(out / "data", scale=0.2, seed=7)) / "data"
+    return shared(tmp_path_factory, "synthetic-data", generated) / "data"
 
 
 @pytest.fixture(scope="session")
@@ -201,8 +208,26 @@ async def api(service: FastAPI, key: str) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+class HeldTransport(httpx.ASGITransport):
+    """To an application in this process; whatever it answers has to be as the contract says."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The answer; fails where the description of the operation does not have it."""
+        response = await super().handle_async_request(request)
+        response.request = request
+        await response.aread()
+        served_contract().hold(response)
+        return response
+
+
+@cache
+def served_contract() -> Contract:
+    """What the service says of itself, whatever its settings."""
+    return Contract(create_app(Settings(_env_file=None)).openapi())
+
+
 def connect(app: FastAPI, *, key: str | None = None) -> httpx.AsyncClient:
     """A client of the application in this process; a crash in it is a 500, as over the network."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    transport = HeldTransport(app=app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://insight.test", headers=headers)

@@ -14,8 +14,10 @@ from api.policy import Principal
 from api.rest.problems import allowance_headers
 from api.service import SemanticLayer
 
-_bearer = HTTPBearer(auto_error=False, description="An API key or a JWT: `Authorization: Bearer mi_…`")
-_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same, for tools without bearer tokens")
+_bearer = HTTPBearer(auto_error=False, description="An API key (`mi_…`) or a JWT.")
+_header = APIKeyHeader(
+    name="X-API-Key", auto_error=False, description="The same, for tools that send no bearer tokens."
+)
 
 
 # Both are coroutines: FastAPI would run a plain function in a thread, at half a millisecond each.

@@ -12,6 +12,7 @@ from api.errors import InvalidQuery
 from api.query import MAX_METRICS
 from api.rest import formats, problems
 from api.rest.access import Caller, Layer
+from api.rest.contract import leads_to, links
 from api.rest.paging import Cursor, Limit, page, whole
 from api.rest.resources import (
     DimensionResource,
@@ -23,19 +24,39 @@ from api.rest.resources import (
     ValuesResource,
 )
 
-router = APIRouter(prefix="/v1", tags=["catalog"], responses=problems.describe(401, 403, 429, 503))
+router = APIRouter(prefix="/v1", tags=["catalog"], responses=problems.describe(503))
 
-Search = Annotated[str | None, Query(min_length=1, max_length=200, description="Part of a name, label or description.")]
+Search = Annotated[
+    str | None,
+    Query(min_length=1, max_length=200, description="Part of a name, label or description.", examples=["revenue"]),
+]
 Metrics = Annotated[
     str | None,
     Query(
         min_length=1, max_length=2_000, description="Names of metrics, separated by commas.", examples=["total_revenue"]
     ),
 ]
-Name = Annotated[str, Path(min_length=1, max_length=300)]
+MetricName = Annotated[str, Path(min_length=1, max_length=300, examples=["total_revenue"])]
+DimensionName = Annotated[
+    str,
+    Path(
+        min_length=1,
+        max_length=300,
+        description="The full name; a time with its grain, as `metric_time__month`.",
+        examples=["customer__location"],
+    ),
+]
 
 
-@router.get("/metrics", responses=problems.describe(400, 422))
+@router.get(
+    "/metrics",
+    responses=links(
+        leads_to("get_metric", "What the first metric means and joins to", metric="$response.body#/data/0/name"),
+        leads_to("list_dimensions", "What the first metric joins to", metrics="$response.body#/data/0/name"),
+        leads_to("get_lineage", "What the first metric is made of", metric="$response.body#/data/0/name"),
+        leads_to("list_metrics", "The next page", cursor="$response.body#/meta/next_cursor"),
+    ),
+)
 async def list_metrics(
     layer: Layer, caller: Caller, search: Search = None, limit: Limit = 100, cursor: Cursor = None
 ) -> Listing[MetricResource]:
@@ -45,19 +66,38 @@ async def list_metrics(
     return page(found, key=lambda metric: metric.name, limit=limit, cursor=cursor)
 
 
-@router.get("/metrics/{metric}", responses=problems.describe(404, 422))
-async def get_metric(layer: Layer, caller: Caller, metric: Name) -> MetricResource:
+@router.get(
+    "/metrics/{metric}",
+    responses=problems.describe(404)
+    | links(
+        leads_to(
+            "list_dimension_values",
+            "The values of its first dimension",
+            dimension="$response.body#/dimensions/0",
+            metrics="$request.path.metric",
+        ),
+        leads_to("get_lineage", "What it is made of", metric="$request.path.metric"),
+    ),
+)
+async def get_metric(layer: Layer, caller: Caller, metric: MetricName) -> MetricResource:
     """A metric, with its definition and the dimensions that join."""
     return MetricResource.of(layer.catalog(caller).metric(metric))
 
 
-@router.get("/lineage/{metric}", responses=problems.describe(404, 422))
-async def get_lineage(layer: Layer, caller: Caller, metric: Name) -> LineageResource:
-    """Where a metric comes from: metrics, semantic models, dbt models, sources."""
+@router.get("/lineage/{metric}", responses=problems.describe(404))
+async def get_lineage(layer: Layer, caller: Caller, metric: MetricName) -> LineageResource:
+    """Where a metric comes from: metrics, semantic models, dbt models, sources. Needs a role that sees SQL."""
     return LineageResource.of(await layer.lineage(caller, metric))
 
 
-@router.get("/dimensions", responses=problems.describe(400, 404, 422))
+@router.get(
+    "/dimensions",
+    responses=problems.describe(404)
+    | links(
+        leads_to("list_dimension_values", "The values of the first dimension", dimension="$response.body#/data/0/name"),
+        leads_to("list_dimensions", "The next page", cursor="$response.body#/meta/next_cursor"),
+    ),
+)
 async def list_dimensions(
     layer: Layer, caller: Caller, metrics: Metrics = None, limit: Limit = 100, cursor: Cursor = None
 ) -> Listing[DimensionResource]:
@@ -66,24 +106,20 @@ async def list_dimensions(
     return page(map(DimensionResource.of, common), key=lambda item: item.name, limit=limit, cursor=cursor)
 
 
-@router.get("/dimensions/{dimension}/values", response_model=ValuesResource, responses=problems.describe(404, 422, 504))
+@router.get("/dimensions/{dimension}/values", response_model=ValuesResource, responses=problems.describe(404, 504))
 async def list_dimension_values(
     layer: Layer,
     caller: Caller,
-    dimension: Name,
+    dimension: DimensionName,
     metrics: Metrics = None,
-    search: Annotated[str | None, Query(min_length=1, max_length=200, description="Part of the value.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1_000, description="Values at most.")] = 100,
+    search: Annotated[
+        str | None, Query(min_length=1, max_length=200, description="Part of the value.", examples=["C"])
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=1_000, description="Values at most.", examples=[3])] = 100,
 ) -> Response:
     """The values of a dimension, in order; with `metrics`, those that have rows of them."""
     answer = await layer.dimension_values(caller, dimension, metrics=_names(metrics), search=search, limit=limit)
-    values = [value for value in answer.table.column(0).to_pylist() if value is not None]
-    meta = {
-        "dimension": answer.columns[0].name,
-        "truncated": answer.is_truncated,
-        "publication": answer.publication,
-    }
-    return Response(formats.encode({"data": values, "meta": meta}), media_type=formats.JSON)
+    return Response(formats.encode(ValuesResource.of(answer)), media_type=formats.JSON)
 
 
 @router.get("/entities")
@@ -92,7 +128,10 @@ async def list_entities(layer: Layer, caller: Caller) -> Listing[EntityResource]
     return whole([EntityResource.of(entity) for entity in layer.catalog(caller).entities.values()])
 
 
-@router.get("/saved-queries")
+@router.get(
+    "/saved-queries",
+    responses=links(leads_to("run_saved_query", "The answer of the first one", name="$response.body#/data/0/name")),
+)
 async def list_saved_queries(layer: Layer, caller: Caller) -> Listing[SavedQueryResource]:
     """The named questions."""
     return whole([SavedQueryResource.of(saved) for saved in layer.catalog(caller).saved_queries.values()])

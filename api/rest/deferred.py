@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field
@@ -13,11 +13,11 @@ from api.deferred_store import State
 from api.rest import formats, problems
 from api.rest.access import Caller, Deferred
 from api.rest.paging import Cursor, Limit, decoded, encoded
-from api.rest.queries import Accept, IfNoneMatch, rendered
+from api.rest.queries import Accept, IfNoneMatch, rendered, rows_answered
 from api.rest.requests import QueryBody
-from api.rest.resources import AnswerMeta, AnswerResource, Listing, ListMeta, Resource, TimingsResource
+from api.rest.resources import Listing, ListMeta, PageResource, Resource, TimingsResource
 
-router = APIRouter(prefix="/v1/queries", tags=["long queries"], responses=problems.describe(401, 403, 503))
+router = APIRouter(prefix="/v1/queries", tags=["long queries"], responses=problems.describe(503))
 
 _POLL_AGAIN = {"Retry-After": "1"}
 
@@ -65,36 +65,7 @@ class DeferredQueryResource(Resource):
         )
 
 
-class PageMeta(AnswerMeta):
-    """Where an answer comes from, and which part of it this is; `row_count` counts the rows of this page."""
-
-    page: int
-    page_count: int = Field(description="One at least, even without rows.")
-    page_size: int = Field(description="Rows on each page but the last.")
-    total_rows: int
-
-
-class PageResource(AnswerResource):
-    """One page of an answer's rows."""
-
-    meta: PageMeta
-
-
-_PAGES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "model": PageResource,
-        "description": "The rows of the page, in the format that Accept likes best.",
-        "content": {
-            media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in formats.OFFERED[2:]
-        }
-        | {formats.CSV: {"schema": {"type": "string"}}},
-    },
-    304: {"description": "The page is the one that If-None-Match names."},
-    **problems.describe(404, 406, 409, 422),
-}
-
-
-@router.post("", status_code=202, responses=problems.describe(400, 404, 413, 415, 422, 429))
+@router.post("", status_code=202, responses=problems.describe(404))
 async def submit_query(
     deferred: Deferred, caller: Caller, body: QueryBody, response: Response
 ) -> DeferredQueryResource:
@@ -105,7 +76,7 @@ async def submit_query(
     return DeferredQueryResource.of(submitted)
 
 
-@router.get("", responses=problems.describe(400, 422))
+@router.get("")
 async def list_queries(
     deferred: Deferred, caller: Caller, limit: Limit = 100, cursor: Cursor = None
 ) -> Listing[DeferredQueryResource]:
@@ -119,7 +90,7 @@ async def list_queries(
     return Listing(data=data, meta=ListMeta(total=total, next_cursor=next_cursor))
 
 
-@router.get("/{query_id}", responses=problems.describe(404, 422))
+@router.get("/{query_id}", responses=problems.describe(404))
 async def get_query(deferred: Deferred, caller: Caller, query_id: QueryId, response: Response) -> DeferredQueryResource:
     """How far a query is."""
     found = await deferred.find(caller, query_id)
@@ -128,7 +99,11 @@ async def get_query(deferred: Deferred, caller: Caller, query_id: QueryId, respo
     return DeferredQueryResource.of(found)
 
 
-@router.get("/{query_id}/results", response_class=Response, responses=_PAGES)
+@router.get(
+    "/{query_id}/results",
+    response_class=Response,
+    responses=rows_answered(model=PageResource) | problems.describe(404, 409),
+)
 async def get_query_results(
     deferred: Deferred,
     caller: Caller,
@@ -144,7 +119,7 @@ async def get_query_results(
     return rendered(answer, media_type, if_none_match)
 
 
-@router.delete("/{query_id}", status_code=204, responses=problems.describe(404, 422))
+@router.delete("/{query_id}", status_code=204, responses=problems.describe(404))
 async def end_query(deferred: Deferred, caller: Caller, query_id: QueryId) -> None:
     """Cancel a query, or let the rows of one that has succeeded go; again and again, if need be."""
     await deferred.end(caller, query_id)

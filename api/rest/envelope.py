@@ -1,4 +1,4 @@
-"""Around every request: its id, its limits, its record. Plain ASGI, as it runs for each request."""
+"""Around every request: its id, its limits, its headers, its record. Plain ASGI, as it runs for each request."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import SemanticLayerError, Unavailable
 from api.rest import problems
@@ -23,7 +23,7 @@ _VITAL = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 class Envelope:
-    """Gives a request its id, refuses what is too large, too slow or too much, and has the outcome recorded."""
+    """Gives a request its id, refuses what is too large, slow or much, serves HEAD, has the outcome recorded."""
 
     def __init__(self, app: ASGIApp, *, traffic: Traffic, patience: Patience) -> None:
         self._app = app
@@ -38,7 +38,10 @@ class Envelope:
         state = scope.setdefault("state", {})
         state["request_id"] = _request_id(Headers(scope=scope))
         with Recording(scope, receive, send) as recording:
-            exchange = Exchange(scope, receive, recording.send, patience=self._patience)
+            answer: Send = recording.send
+            if scope["method"] == "HEAD":  # as GET, without the body (RFC 9110, 9.3.2)
+                scope["method"], answer = "GET", _without_body(answer)
+            exchange = Exchange(scope, receive, answer, patience=self._patience)
             state["answer_headers"] = exchange.answer_headers
             await self._serve(exchange)
 
@@ -63,6 +66,13 @@ async def _refuse(exchange: Exchange, error: SemanticLayerError) -> None:
 
 def _stopping() -> Unavailable:
     return Unavailable("The service is stopping", hint="Ask again.", code="stopping", retry_after=timedelta(seconds=1))
+
+
+def _without_body(send: Send) -> Send:
+    async def send_head(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return send_head
 
 
 def _request_id(headers: Headers) -> str:

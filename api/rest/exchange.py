@@ -10,13 +10,16 @@ from enum import Enum
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import RequestTimeout, RequestTooLarge
+from api.errors import RequestTimeout, RequestTooLarge, UnsupportedMediaType
 
 # Most answers are out by then, and pay for no watch. Who goes away is noticed well within the second that counts.
 _WATCH_AFTER_S = 0.05
 
 # A larger body goes out in pieces, so that a client that stops reading is noticed while there is more to send.
 _PIECE_BYTES = 256 * 1024
+
+# An answer is its caller's own: a proxy on the way must not keep it, a browser must not guess what it is.
+_DEFAULT_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 _CLIENT_CLOSED = 499  # nginx's word for it, in the log alone: there is nobody to answer
 
@@ -74,6 +77,8 @@ class Exchange:
             It is larger than allowed, or says that it will be.
         RequestTimeout
             It does not arrive in time.
+        UnsupportedMediaType
+            It is packed.
         """
         announced = self.headers.get("content-length", "")
         is_chunked = "transfer-encoding" in self.headers
@@ -82,6 +87,9 @@ class Exchange:
         self.answer_headers["Connection"] = "close"  # for an answer that does not wait for all of the body
         if announced.isdigit() and int(announced) > self._patience.max_body_bytes:
             raise self._too_large()
+        if self.headers.get("content-encoding", "identity").lower() != "identity":
+            # A packed MB may hold a thousand, and a query is small.
+            raise UnsupportedMediaType("The body is packed", hint="Send it as it is, without Content-Encoding.")
         seconds = self._patience.body_timeout.total_seconds()
         try:
             async with asyncio.timeout(seconds):
@@ -127,7 +135,10 @@ class Exchange:
         """Pass one message of the answer on; returns when the client has room for more."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            MutableHeaders(scope=message).update(self.answer_headers)
+            headers = MutableHeaders(scope=message)
+            headers.update(self.answer_headers)
+            for name, value in _DEFAULT_HEADERS.items():
+                headers.setdefault(name, value)
             await self._send(message)
             return
         body, more = message.get("body", b""), message.get("more_body", False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -13,16 +13,16 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet
 
-from api.compiler import Column
 from api.errors import NotAcceptable
-from api.periods import DateRange
-from api.service import Answer, Page
+from api.rest.resources import AnswerResource, Resource
+from api.service import Answer
 
 JSON = "application/json"
 CSV = "text/csv"
 ARROW = "application/vnd.apache.arrow.stream"
 PARQUET = "application/vnd.apache.parquet"
-OFFERED = (JSON, CSV, ARROW, PARQUET)
+BINARY = (ARROW, PARQUET)
+OFFERED = (JSON, CSV, *BINARY)
 
 
 def negotiate(accept: str | None) -> str:
@@ -61,21 +61,23 @@ def render(answer: Answer, media_type: str) -> bytes:
     return _RENDERERS[media_type](answer)
 
 
-def encode(document: object) -> bytes:
-    """The document as JSON: a decimal is a number with all its digits, a time ends in Z, a day is ISO 8601."""
-    return orjson.dumps(document, default=_decimal, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z)
+def encode(resource: Resource) -> bytes:
+    """The resource as JSON: a decimal is a number with all its digits, a time ends in Z, a day is ISO 8601."""
+    return orjson.dumps(resource, default=_encodable, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z)
 
 
-def _decimal(value: object) -> orjson.Fragment:
-    if isinstance(value, Decimal):
-        return orjson.Fragment(plain(value))
-    raise TypeError
+def _encodable(value: object) -> object:
+    match value:
+        case Decimal():
+            return orjson.Fragment(plain(value))
+        case Resource():
+            return vars(value)
+        case _:
+            raise TypeError
 
 
 def _json(answer: Answer) -> bytes:
-    return encode(
-        {"data": rows(answer.table), "columns": [column(each) for each in answer.columns], "meta": meta(answer)}
-    )
+    return encode(AnswerResource.of(answer, rows=rows(answer.table)))
 
 
 def rows(table: pa.Table) -> list[dict[str, Any]]:
@@ -97,54 +99,6 @@ def plain(number: Decimal) -> str:
     """The shortest text of the exact number: `5061245.81634`, never an exponent."""
     text = f"{number:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def column(column: Column) -> dict[str, Any]:
-    """The column as answered."""
-    return {
-        "name": column.name,
-        "label": column.label,
-        "kind": column.kind,
-        "type": column.type,
-        "unit": column.unit,
-        "grain": column.grain,
-        "date_part": column.date_part,
-    }
-
-
-def meta(answer: Answer) -> Mapping[str, Any]:
-    """What the answer says of itself."""
-    return {
-        "query_id": answer.query_id,
-        "row_count": answer.table.num_rows,
-        "truncated": answer.is_truncated,
-        "next_cursor": answer.next_cursor,
-        "limit": answer.limit,
-        "offset": answer.offset,
-        "publication": answer.publication,
-        "as_of": answer.as_of,
-        "time_range": _days(answer.time_range),
-        "compared_with": _days(answer.compared_with),
-        "cost": answer.cost,
-        "cache": {
-            "plan": "hit" if answer.is_plan_cached else "miss",
-            "result": answer.result_origin,
-            "reason": answer.result_reason,
-        },
-        "timings": {
-            "compile_ms": answer.timings.compile_ms,
-            "run_ms": answer.timings.run_ms,
-            "total_ms": answer.timings.total_ms,
-        },
-    } | (_page(answer.page) if answer.page else {})
-
-
-def _page(page: Page) -> dict[str, Any]:
-    return {"page": page.number, "page_count": page.count, "page_size": page.rows, "total_rows": page.total_rows}
-
-
-def _days(days: DateRange | None) -> Mapping[str, date] | None:
-    return {"start": days.start, "end": days.end} if days else None
 
 
 def _csv(answer: Answer) -> bytes:

@@ -16,7 +16,7 @@ from api.telemetry import CONTENT_TYPE, Telemetry
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/v1/publications", responses=problems.describe(401, 403, 429, 503))
+@router.get("/v1/publications", responses=problems.describe(503))
 async def list_publications(layer: Layer, caller: Caller) -> Listing[PublicationResource]:
     """The versions that are kept, newest first."""
     del caller
@@ -25,7 +25,7 @@ async def list_publications(layer: Layer, caller: Caller) -> Listing[Publication
     return whole([PublicationResource.of(info, current=current) for info in kept])
 
 
-@router.get("/v1/freshness", responses=problems.describe(401, 403, 429, 503))
+@router.get("/v1/freshness", responses=problems.describe(503))
 async def get_freshness(layer: Layer, caller: Caller) -> FreshnessResource:
     """When each source was loaded, and the last day its data speaks of."""
     del caller

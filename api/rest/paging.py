@@ -14,8 +14,15 @@ from api.rest.resources import Listing, ListMeta
 
 MAX_PAGE = 500
 
-Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Items on this page.")]
-Cursor = Annotated[str | None, Query(max_length=500, description="`next_cursor` of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Items on this page.", examples=[2])]
+Cursor = Annotated[
+    str | None,
+    Query(
+        max_length=500,
+        description="`next_cursor` of the page before; left out for the first page.",
+        examples=["YXZlcmFnZV9vcmRlcl92YWx1ZQ=="],
+    ),
+]
 
 
 def page(items: Iterable[Any], *, key: Callable[[Any], str], limit: int, cursor: str | None) -> Listing[Any]:
@@ -49,4 +56,6 @@ def decoded(cursor: str) -> str:
     try:
         return base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeError) as error:
-        raise UnreadableRequest("The cursor cannot be read", hint="Pass next_cursor as it came, or none.") from error
+        raise UnreadableRequest(
+            "The cursor cannot be read", hint="Pass next_cursor as it came, or none.", code="invalid_cursor"
+        ) from error

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from api.allowance import Allowance
 from api.errors import (
@@ -43,12 +45,21 @@ class _ProblemResponse(JSONResponse):
         return redacted(super().render(content).decode()).encode()
 
 
+class Fault(BaseModel):
+    """One fault of a malformed request."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    field: str = Field(description="Its place.", examples=["body.limit"])
+    message: str = Field(description="What is wrong with it.")
+
+
 class Problem(BaseModel):
     """What went wrong, and what to do next (RFC 9457)."""
 
-    type: str = Field(
-        description="A stable URN of the kind of problem.", examples=["urn:insight:problem:unknown_metric"]
-    )
+    model_config = ConfigDict(extra="forbid")
+
+    type: str = Field(description="The code as a URN.", examples=["urn:insight:problem:unknown_metric"])
     title: str = Field(description="The kind of problem in words; the same for every instance.")
     status: int = Field(description="The HTTP status.")
     detail: str = Field(description="What happened this time.")
@@ -56,33 +67,110 @@ class Problem(BaseModel):
     code: str = Field(description="A stable code for programs.", examples=["unknown_metric"])
     hint: str = Field(description="What to do next.")
     request_id: str = Field(description="Also in X-Request-Id and in the log.")
-    nearest: list[str] | None = Field(None, description="For an unknown name: existing ones that resemble it.")
-    errors: list[dict[str, Any]] | None = Field(None, description="For a malformed body: each fault with its place.")
+    nearest: list[str] = Field([], description="For an unknown name: existing ones that resemble it, best first.")
+    errors: list[Fault] = Field([], description="For a malformed request: the first faults, each with its place.")
 
 
-def describe(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI entries for answers with a problem."""
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {
-        status: {"description": _DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": schema}}}
-        for status in statuses
-    }
+# What each status may carry; a test finds them in the code.
+CODES: Mapping[int, tuple[str, ...]] = {
+    400: ("invalid_cursor", "unreadable_request"),
+    401: ("missing_key", "invalid_key", "invalid_token", "expired_token"),
+    403: (
+        "ambiguous_role",
+        "broken_policy",
+        "hashed_dimension",
+        "metric_filter_forbidden",
+        "missing_claim",
+        "missing_role",
+        "policy_changed",
+        "sql_forbidden",
+        "unknown_role",
+    ),
+    404: (
+        "query_expired",
+        "unknown_dimension",
+        "unknown_metric",
+        "unknown_page",
+        "unknown_path",
+        "unknown_query",
+        "unknown_saved_query",
+    ),
+    406: ("not_acceptable",),
+    408: ("body_timeout",),
+    409: ("query_cancelled", "query_failed", "query_not_finished"),
+    413: ("request_too_large",),
+    415: ("unsupported_media_type",),
+    422: (
+        "cursor_expired",
+        "cursor_mismatch",
+        "cursor_with_offset",
+        "dimension_not_joinable",
+        "duplicate_name",
+        "incomparable",
+        "invalid_date_part",
+        "invalid_grain",
+        "invalid_having",
+        "invalid_limit",
+        "invalid_metric_filter",
+        "invalid_operator",
+        "invalid_order",
+        "invalid_query",
+        "invalid_time_range",
+        "invalid_value",
+        "invalid_value_count",
+        "malformed_request",
+        "metric_required",
+        "metric_time_required",
+        "partial_period",
+        "query_too_complex",
+        "query_too_expensive",
+        "query_too_large",
+        "time_range_required",
+        "unanswerable",
+        "unknown_parameter",
+        "unsupported_filter",
+    ),
+    429: (
+        "rate_limited",
+        "row_quota_used",
+        "too_many_failures",
+        "too_many_queries",
+        "too_many_waiting",
+        "too_much_kept",
+    ),
+    503: (
+        "audit_unavailable",
+        "issuer_unavailable",
+        "overloaded",
+        "queue_full",
+        "queue_timeout",
+        "state_unavailable",
+        "stopping",
+        "unavailable",
+    ),
+    504: ("query_timeout",),
+}
 
-
-_DESCRIPTIONS = {
+DESCRIPTIONS: Mapping[int, str] = {
     400: "The request cannot be read.",
     401: "No key, or not a valid one.",
     403: "Known, but the policy does not allow it.",
     404: "An unknown name; the problem carries the nearest ones.",
-    409: "It is not in the state that this takes; see Retry-After.",
     406: "None of the accepted formats is offered.",
+    408: "The body did not arrive in time.",
+    409: "It is not in the state that this takes; see Retry-After.",
     413: "The body is too large.",
-    415: "The Content-Type is not application/json.",
+    415: "The Content-Type is not application/json, or the body is packed.",
     422: "The request is malformed, or cannot be answered.",
     429: "More than the caller may ask now; see Retry-After.",
     503: "Nothing is published yet, or the warehouse is away; see Retry-After.",
     504: "The query ran longer than allowed.",
 }
+
+
+def describe(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI entries for answers with a problem; `api.rest.contract` fills them in."""
+    return {status: {"description": DESCRIPTIONS[status], "content": {MEDIA_TYPE: {}}} for status in statuses}
 
 
 def install(app: FastAPI) -> None:
@@ -123,7 +211,7 @@ def document(error: SemanticLayerError | Failure, *, instance: str, request_id: 
 
 
 def _headers(error: SemanticLayerError) -> dict[str, str]:
-    if error.status == 401:  # noqa: PLR2004
+    if error.status == HTTPStatus.UNAUTHORIZED:
         return {"WWW-Authenticate": 'Bearer realm="insight"'}
     if error.retry_after is None:
         return {}
@@ -182,11 +270,23 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error.__cause__, SemanticLayerError):  # FastAPI makes a 400 of whatever is raised while it reads
         return response(request, error.__cause__)
     hint = _HTTP_HINTS.get(error.status_code, "See /docs for what is served.")
+    if error.status_code == HTTPStatus.NOT_FOUND and request.url.path.endswith("/"):
+        hint = "Leave out the slash at the end; see /docs for what is served."
     problem = _Http(str(error.detail), hint=hint, code=_HTTP_CODES.get(error.status_code))
     problem.status, problem.title = error.status_code, str(error.detail)  # type: ignore[misc] # the router's own words
     answer = response(request, problem)
     answer.headers.update(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        answer.headers["Allow"] = ", ".join(_allowed(request))
     return answer
+
+
+def _allowed(request: Request) -> Iterator[str]:
+    """The methods of the path; the router itself names those of the first route alone."""
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            yield from ("GET", "HEAD") if method == "GET" else (method,)
 
 
 class _Http(SemanticLayerError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Path
 from fastapi.responses import Response
@@ -10,38 +10,42 @@ from fastapi.responses import Response
 from api.observation import Stage, timed
 from api.rest import formats, problems
 from api.rest.access import Caller, Layer
+from api.rest.contract import Document, headers, leads_to, links
 from api.rest.paging import Cursor
 from api.rest.requests import QueryBody
 from api.rest.resources import AnswerResource, CompiledResource
 from api.service import Answer, CacheUse
 
-router = APIRouter(prefix="/v1", tags=["queries"], responses=problems.describe(401, 429, 503))
+router = APIRouter(prefix="/v1", tags=["queries"], responses=problems.describe(404, 503))
 
-Accept = Annotated[str | None, Header(description=f"One of {', '.join(formats.OFFERED)}.")]
-CacheControl = Annotated[str | None, Header(description="`no-cache` runs the query anew and keeps the new result.")]
-IfNoneMatch = Annotated[str | None, Header(description="An ETag; the answer is 304 while it is the same.")]
+# OpenAPI tells what Accept may say by the media types of the answer, and ignores the header among the parameters.
+Accept = Annotated[str | None, Header(include_in_schema=False)]
+CacheControl = Annotated[
+    str | None,
+    Header(description="`no-cache` runs the query anew and keeps the new result.", examples=["no-cache"]),
+]
+IfNoneMatch = Annotated[
+    str | None,
+    Header(description="An ETag; the answer is 304 while it is the same.", examples=['W/"6f0a31c2.0"']),
+]
 
-_ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {
-        "model": AnswerResource,
-        "description": "The rows, in the format that Accept likes best.",
-        "content": {
-            media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in formats.OFFERED[2:]
-        }
-        | {formats.CSV: {"schema": {"type": "string"}}},
-        "headers": {
-            "X-Next-Cursor": {
-                "description": "`meta.next_cursor`, in every format; absent on the last page.",
-                "schema": {"type": "string"},
-            }
-        },
-    },
-    304: {"description": "The answer is the one that If-None-Match names."},
-    **problems.describe(403, 404, 406, 422, 504),
-}
+_MEASURED = headers("ETag", "Server-Timing", "X-Next-Cursor")
 
 
-@router.post("/query", response_class=Response, responses=_ANSWERS | problems.describe(400, 413, 415))
+def rows_answered(*led: Document, model: type[AnswerResource] = AnswerResource) -> dict[int | str, Document]:
+    """The OpenAPI entries of a route that answers rows, as `model` in JSON."""
+    texts: Document = {formats.CSV: {"schema": {"type": "string"}}}
+    binary: Document = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in formats.BINARY}
+    rows: Document = {"model": model, "content": texts | binary, "headers": _MEASURED, **links(*led)[200]}
+    unchanged = {"description": "The answer is the one that If-None-Match names.", "headers": _MEASURED}
+    return {200: rows, 304: unchanged, **problems.describe(406, 504)}
+
+
+@router.post(
+    "/query",
+    response_class=Response,
+    responses=rows_answered(leads_to("compile_query", "Its SQL", body="$request.body")),
+)
 async def run_query(
     layer: Layer,
     caller: Caller,
@@ -57,26 +61,21 @@ async def run_query(
 
 
 @router.post(
-    "/query/compile", response_model=CompiledResource, responses=problems.describe(400, 403, 404, 413, 415, 422)
+    "/query/compile",
+    response_model=CompiledResource,
+    responses=links(leads_to("run_query", "Its answer", body="$request.body")),
 )
 async def compile_query(layer: Layer, caller: Caller, body: QueryBody) -> Response:
-    """The SQL and parameters that would answer the question; nothing runs."""
+    """The SQL and parameters that would answer the question; nothing runs. Needs a role that sees SQL."""
     compiled = await layer.compile(caller, body.parsed())
-    document = {
-        "sql": compiled.sql,
-        "parameters": dict(compiled.parameters),
-        "columns": [formats.column(column) for column in compiled.columns],
-        "plan": "hit" if compiled.is_from_cache else "miss",
-        "cost": compiled.cost,
-    }
-    return Response(formats.encode(document), media_type=formats.JSON)
+    return Response(formats.encode(CompiledResource.of(compiled)), media_type=formats.JSON)
 
 
-@router.get("/saved-queries/{name}/results", response_class=Response, responses=_ANSWERS | problems.describe(400))
+@router.get("/saved-queries/{name}/results", response_class=Response, responses=rows_answered())
 async def run_saved_query(
     layer: Layer,
     caller: Caller,
-    name: Annotated[str, Path(min_length=1, max_length=300)],
+    name: Annotated[str, Path(min_length=1, max_length=300, examples=["revenue_by_month"])],
     cursor: Cursor = None,
     accept: Accept = None,
     cache_control: CacheControl = None,

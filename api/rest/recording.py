@@ -108,7 +108,7 @@ class Recording:
     def _log_end(self) -> None:
         seen, log = self._observation, _log.debug if self._scope["path"] in _PROBES else _log.info
         facts: dict[str, Any] = {
-            "method": self._scope["method"],
+            "method": seen.method,
             "path": self._scope["path"],
             "status": seen.status,
             "ms": round(seen.duration_ns / 1e6, 1),

@@ -42,6 +42,14 @@ def _day(value: object) -> date:
 # Else pydantic would take a number for seconds since 1970.
 Day = Annotated[date, BeforeValidator(_day)]
 
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# JSON has one kind of number: 100.0 is 100 (but neither "100" nor true is).
+WHOLE = BeforeValidator(_whole)
+
 # Stop at the first fault: a body of one MB has room for half a million, and each costs 10 µs.
 T = TypeVar("T")
 Items = Annotated[tuple[T, ...], Field(fail_fast=True)]
@@ -168,7 +176,7 @@ class DateRangeBody(Body):
 class LastUnitsBody(Body):
     """The last units up to the as-of date."""
 
-    last: int = Field(ge=1, le=MAX_UNITS, strict=True)
+    last: Annotated[int, Field(ge=1, le=MAX_UNITS, strict=True), WHOLE]
     unit: Unit
 
     def parsed(self) -> TimeRange:
@@ -244,8 +252,10 @@ class QueryBody(Body):
         ),
     )
     order_by: Items[OrderByBody] = ()
-    limit: int | None = Field(None, ge=1, strict=True, description="Rows on this page.")
-    offset: int = Field(0, ge=0, le=2**53, strict=True, description="Rows to pass over; the order is stable.")
+    limit: Annotated[int, Field(ge=1, strict=True), WHOLE] | None = Field(None, description="Rows on this page.")
+    offset: Annotated[int, Field(ge=0, le=2**53, strict=True), WHOLE] = Field(
+        0, description="Rows to pass over; the order is stable."
+    )
     cursor: str | None = Field(
         None,
         max_length=MAX_CURSOR,

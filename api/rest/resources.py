@@ -1,19 +1,24 @@
-"""What REST answers: the shapes of the resources, as the contract shows them."""
+"""What REST answers: each shape is declared here alone, for the contract and for what is sent."""
 
 from __future__ import annotations
 
 from datetime import date, datetime
-from decimal import Decimal
-from typing import Any, Generic, TypeVar
+from enum import StrEnum
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.cache import Reason
-from api.catalog import Dimension, Entity, Metric, SavedQuery
+from api.cache import Origin, Reason
+from api.catalog import Dimension, DimensionKind, Entity, Metric, SavedQuery, ValueType
+from api.compiler import Column, CompiledQuery
+from api.periods import DateRange
 from api.publication import PublicationInfo, SourceFreshness
-from api.service import MetricLineage
+from api.service import Answer, MetricLineage, Page
 
 T = TypeVar("T")
+
+# A value on the wire: a day or time is a text, a decimal a number with all its digits.
+Cell: TypeAlias = str | bool | int | float
 
 
 class Resource(BaseModel):
@@ -71,8 +76,8 @@ class DimensionResource(Resource):
     name: str
     label: str
     description: str
-    kind: str = Field(description="categorical, time or entity.")
-    type: str = Field(description="The type of its values.")
+    kind: DimensionKind
+    type: ValueType = Field(description="The type of its values.")
     entity: str | None
     grains: list[str] = Field(description="For a time: append one, as in `metric_time__month`.")
     date_parts: list[str] = Field(
@@ -138,10 +143,23 @@ class ColumnResource(Resource):
     kind: str = Field(
         description="categorical, time, entity or metric; with compare_to also previous, change and change_ratio."
     )
-    type: str | None
+    type: ValueType | None
     unit: str | None
     grain: str | None
     date_part: str | None
+
+    @classmethod
+    def of(cls, column: Column) -> ColumnResource:
+        """The column as answered."""
+        return cls(
+            name=column.name,
+            label=column.label,
+            kind=column.kind,
+            type=column.type,
+            unit=column.unit,
+            grain=column.grain,
+            date_part=column.date_part,
+        )
 
 
 class TimeRangeResource(Resource):
@@ -151,11 +169,23 @@ class TimeRangeResource(Resource):
     end: date
 
 
+class PlanOrigin(StrEnum):
+    """Whether the shape was compiled before."""
+
+    HIT = "hit"
+    MISS = "miss"
+
+    @classmethod
+    def of(cls, *, is_from_cache: bool) -> PlanOrigin:
+        """The word for it."""
+        return cls.HIT if is_from_cache else cls.MISS
+
+
 class CacheResource(Resource):
     """What was at hand already."""
 
-    plan: str = Field(description="`hit`: the shape was compiled before; `miss`.")
-    result: str = Field(
+    plan: PlanOrigin = Field(description="`hit`: the shape was compiled before; `miss`.")
+    result: Origin = Field(
         description="`hit`: kept; `shared`: run for somebody else just then; `miss`; `bypass`: no-cache."
     )
     reason: Reason = Field(
@@ -196,23 +226,91 @@ class AnswerMeta(Resource):
     cache: CacheResource
     timings: TimingsResource
 
+    @classmethod
+    def of(cls, answer: Answer) -> AnswerMeta:
+        """What the answer says of itself; a `PageMeta` for a part of a stored one."""
+        return PageMeta(**_told(answer), **_placed(answer.page)) if answer.page else cls(**_told(answer))
+
+
+class PageMeta(AnswerMeta):
+    """Where an answer comes from, and which part of it this is; `row_count` counts the rows of this page."""
+
+    page: int
+    page_count: int = Field(description="One at least, even without rows.")
+    page_size: int = Field(description="Rows on each page but the last.")
+    total_rows: int
+
+
+def _told(answer: Answer) -> dict[str, Any]:
+    return {
+        "query_id": answer.query_id,
+        "row_count": answer.table.num_rows,
+        "truncated": answer.is_truncated,
+        "next_cursor": answer.next_cursor,
+        "limit": answer.limit,
+        "offset": answer.offset,
+        "publication": answer.publication,
+        "as_of": answer.as_of,
+        "time_range": _days(answer.time_range),
+        "compared_with": _days(answer.compared_with),
+        "cost": answer.cost,
+        "cache": CacheResource(
+            plan=PlanOrigin.of(is_from_cache=answer.is_plan_cached),
+            result=answer.result_origin,
+            reason=answer.result_reason,
+        ),
+        "timings": TimingsResource.model_validate(answer.timings, from_attributes=True),
+    }
+
+
+def _placed(page: Page) -> dict[str, int]:
+    return {"page": page.number, "page_count": page.count, "page_size": page.rows, "total_rows": page.total_rows}
+
+
+def _days(days: DateRange | None) -> TimeRangeResource | None:
+    return TimeRangeResource(start=days.start, end=days.end) if days else None
+
 
 class AnswerResource(Resource):
     """Rows as objects; a decimal is a JSON number with all its digits."""
 
-    data: list[dict[str, Any]]
+    data: list[dict[str, Cell | None]]
     columns: list[ColumnResource]
     meta: AnswerMeta
+
+    @classmethod
+    def of(cls, answer: Answer, *, rows: list[dict[str, Any]]) -> AnswerResource:
+        """The answer with its rows, ready for the encoder; these are not looked at one by one."""
+        columns = [ColumnResource.of(column) for column in answer.columns]
+        return cls.model_construct(data=rows, columns=columns, meta=AnswerMeta.of(answer))
+
+
+class PageResource(AnswerResource):
+    """One page of an answer's rows."""
+
+    meta: PageMeta
 
 
 class CompiledResource(Resource):
     """The SQL that would run, and the values bound to it."""
 
     sql: str
-    parameters: dict[str, Any]
+    parameters: dict[str, Cell]
     columns: list[ColumnResource]
-    plan: str = Field(description="`hit` if the shape was compiled before, else `miss`.")
-    cost: int = Field(description="Rows that the query is estimated to read, join, group and sort.")
+    plan: PlanOrigin = Field(description="`hit` if the shape was compiled before, else `miss`.")
+    cost: int | None = Field(description="Rows that the query is estimated to read, join, group and sort.")
+
+    @classmethod
+    def of(cls, compiled: CompiledQuery) -> CompiledResource:
+        """The compiled query as answered, ready for the encoder, which knows decimals and days."""
+        parameters: dict[str, Any] = dict(compiled.parameters)
+        return cls.model_construct(
+            sql=compiled.sql,
+            parameters=parameters,
+            columns=[ColumnResource.of(column) for column in compiled.columns],
+            plan=PlanOrigin.of(is_from_cache=compiled.is_from_cache),
+            cost=compiled.cost,
+        )
 
 
 class LineageEdge(Resource):
@@ -288,5 +386,14 @@ class ValuesMeta(Resource):
 class ValuesResource(Resource):
     """The values of a dimension, in its own type."""
 
-    data: list[str | bool | int | float | Decimal | date | datetime]
+    data: list[Cell]
     meta: ValuesMeta
+
+    @classmethod
+    def of(cls, answer: Answer) -> ValuesResource:
+        """The first column of the answer, nulls left out, ready for the encoder."""
+        meta = ValuesMeta(
+            dimension=answer.columns[0].name, truncated=answer.is_truncated, publication=answer.publication
+        )
+        values = [value for value in answer.table.column(0).to_pylist() if value is not None]
+        return cls.model_construct(data=values, meta=meta)

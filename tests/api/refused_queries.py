@@ -144,7 +144,7 @@ REFUSED: tuple[tuple[str, Body, int, str], ...] = (
         "invalid_order",
     ),
     ("a limit of 0", {"metrics": ["line_count"], "limit": 0}, 422, "malformed_request"),
-    ("a limit of 1.0", {"metrics": ["line_count"], "limit": 1.0}, 422, "malformed_request"),
+    ("a limit of 1.5", {"metrics": ["line_count"], "limit": 1.5}, 422, "malformed_request"),
     ("a limit that is a text", {"metrics": ["line_count"], "limit": "1"}, 422, "malformed_request"),
     ("a limit that is true", {"metrics": ["line_count"], "limit": True}, 422, "malformed_request"),
     ("a limit beyond the most", {"metrics": ["line_count"], "limit": 50_001}, 422, "invalid_limit"),

@@ -56,6 +56,7 @@ async def test_a_query_that_is_wrong_is_refused(
         GROWTH | {"time_range": {"start": "0001-01-01", "end": "2019-12-31"}},
         {"metrics": ["line_count"], "time_range": {"last": 1_000, "unit": "year"}},
         {"metrics": ["line_count"], "offset": 2**53},
+        {"metrics": ["line_count"], "limit": 1.0, "offset": 0.0, "time_range": {"last": 3.0, "unit": "month"}},
         where("customer", "eq", 2**63 - 1),
         where("customer__tenure_months", "gt", 2**40),
         where("metric_time__week", "gte", "0001-01-01"),
@@ -202,7 +203,7 @@ async def test_a_json_content_type_with_a_suffix_or_parameter_is_read(api: httpx
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("GET", "/v1/query", "POST"), ("DELETE", "/v1/query", "POST"), ("POST", "/v1/metrics", "GET")],
+    [("GET", "/v1/query", "POST"), ("DELETE", "/v1/query", "POST"), ("POST", "/v1/metrics", "GET, HEAD")],
 )
 async def test_a_wrong_method_is_a_405_that_names_the_right_one(
     api: httpx.AsyncClient, method: str, path: str, allowed: str
@@ -221,9 +222,9 @@ async def test_an_unknown_path_is_a_404(api: httpx.AsyncClient, path: str) -> No
 @pytest.mark.parametrize(
     ("path", "status", "code"),
     [
-        ("/v1/metrics?cursor=%25", 400, "unreadable_request"),
-        ("/v1/metrics?cursor=_w==", 400, "unreadable_request"),
-        ("/v1/metrics?cursor=ü", 400, "unreadable_request"),
+        ("/v1/metrics?cursor=%25", 400, "invalid_cursor"),
+        ("/v1/metrics?cursor=_w==", 400, "invalid_cursor"),
+        ("/v1/metrics?cursor=ü", 400, "invalid_cursor"),
         (f"/v1/metrics?cursor={'a' * 501}", 422, "malformed_request"),
         ("/v1/metrics?limit=0", 422, "malformed_request"),
         ("/v1/metrics?limit=501", 422, "malformed_request"),

@@ -1,0 +1,197 @@
+"""Every status that an operation is said to answer, brought about: the other half of a description's truth.
+
+A new operation is provoked without a word here. A status of a new kind needs a way of its own, a function in `WAYS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx
+from fastapi import FastAPI
+
+from api.keys import ApiKeys
+from api.main import create_app
+from api.settings import Settings
+from api.state import open_state
+from tests.conftest import connect
+from tests.contract.served import PROBLEM, Asked, Contract, Operation, follow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One service in three states, and its callers."""
+
+    app: FastAPI
+    admin: httpx.AsyncClient
+    stranger: httpx.AsyncClient
+    nobody: httpx.AsyncClient  # has a key, of a role that the policy does not name
+    viewer: httpx.AsyncClient  # sees no SQL
+    unpublished: httpx.AsyncClient  # nothing is published
+    hurried: httpx.AsyncClient  # every query runs too long
+
+
+@asynccontextmanager
+async def staged(publications: Path, home: Path) -> AsyncIterator[Stage]:
+    """The stage over the publications; its keys are kept in `home`."""
+    (home / "empty").mkdir(parents=True, exist_ok=True)
+    state_url = f"sqlite:///{home / 'state.db'}"
+    engine = open_state(state_url)
+    keys = {role: ApiKeys(engine).create(role, role=role) for role in ("admin", "viewer", "nobody")}
+    engine.dispose()
+
+    async with AsyncExitStack() as stack:
+
+        async def started(**given: object) -> FastAPI:
+            settings = Settings(
+                _env_file=None, **({"publication_dir": publications, "state_url": state_url, "redis_url": None} | given)
+            )
+            app = create_app(settings)
+            await stack.enter_async_context(app.router.lifespan_context(app))
+            return app
+
+        async def client(app: FastAPI, key: str | None = None) -> httpx.AsyncClient:
+            return await stack.enter_async_context(connect(app, key=key))
+
+        app = await started()
+        yield Stage(
+            app=app,
+            admin=await client(app, keys["admin"]),
+            stranger=await client(app),
+            nobody=await client(app, keys["nobody"]),
+            viewer=await client(app, keys["viewer"]),
+            unpublished=await client(await started(publication_dir=home / "empty"), keys["admin"]),
+            hurried=await client(await started(query_timeout_s=0.000_001), keys["admin"]),
+        )
+
+
+Way = Callable[[Stage, Operation, Asked], Awaitable[httpx.Response]]
+
+
+async def _plainly(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    return await operation.ask(stage.admin, asked)
+
+
+async def _with_its_etag(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    first = await operation.ask(stage.admin, asked)
+    return await operation.ask(stage.admin, asked, headers={"If-None-Match": first.headers.get("etag", "none")})
+
+
+async def _without_a_key(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    return await operation.ask(stage.stranger, asked)
+
+
+async def _by_nobody(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    return await operation.ask(stage.nobody, asked)
+
+
+async def _by_a_viewer(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    return await operation.ask(stage.viewer, asked)
+
+
+async def _for_a_name_that_is_none(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    path = {name: f"{value}s" for name, value in asked.path_parameters.items()}
+    query = dict(asked.query) | ({"metrics": "total_revenu"} if "metrics" in asked.query else {})
+    body = asked.body | {"metrics": ["total_revenu"]} if isinstance(asked.body, dict) else asked.body
+    return await operation.ask(stage.admin, replace(asked, path_parameters=path, query=query, body=body))
+
+
+async def _as_a_picture(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    return await operation.ask(stage.admin, asked, headers={"Accept": "image/png"})
+
+
+async def _with_half_a_body(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    more = {"content": b'{"metrics": ['} if operation.takes_a_body else {}
+    return await operation.ask(stage.admin, asked, **more)
+
+
+async def _with_a_cursor_of_its_own(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    takes_one = any(item["name"] == "cursor" for item in operation.parameters("query"))
+    query = dict(asked.query) | ({"cursor": "2"} if takes_one else {})
+    return await operation.ask(stage.admin, replace(asked, query=query))
+
+
+async def _with_a_large_body(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    more = {"content": b" " * 2_000_000} if operation.takes_a_body else {}
+    return await operation.ask(stage.admin, asked, **more)
+
+
+async def _with_a_text(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    more = {"headers": {"Content-Type": "text/plain"}} if operation.takes_a_body else {}
+    return await operation.ask(stage.admin, asked, **more)
+
+
+async def _with_a_parameter_too_many(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    return await operation.ask(stage.admin, replace(asked, query=dict(asked.query) | {"verbose": "1"}))
+
+
+async def _before_anything_is_published(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    return await operation.ask(stage.unpublished, asked)
+
+
+async def _without_time(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    response = await operation.ask(stage.hurried, asked)
+    for limit in range(1, 20):  # a busy machine may look at its clock too late, and the result would be kept
+        if response.status_code != 200:
+            break
+        query = dict(asked.query) | ({"limit": limit} if "limit" in asked.query else {})
+        body = asked.body | {"limit": limit} if isinstance(asked.body, dict) else asked.body
+        again = replace(asked, query=query, body=body)
+        response = await operation.ask(stage.hurried, again, headers={"Cache-Control": "no-cache"})
+    return response
+
+
+WAYS: tuple[Way, ...] = (
+    _plainly,
+    _with_its_etag,
+    _without_a_key,
+    _by_nobody,
+    _by_a_viewer,
+    _for_a_name_that_is_none,
+    _as_a_picture,
+    _with_half_a_body,
+    _with_a_cursor_of_its_own,
+    _with_a_large_body,
+    _with_a_text,
+    _with_a_parameter_too_many,
+    _before_anything_is_published,
+    _without_time,
+)
+
+
+async def first_requests(contract: Contract, client: httpx.AsyncClient) -> dict[str, Asked]:
+    """A request that is answered for every operation: from its examples, or from where another's answer leads."""
+    found: dict[str, Asked] = {item.name: item.example for item in contract.operations if item.example is not None}
+    waiting = list(found)
+    while waiting:
+        operation = contract.operation(waiting.pop(0))
+        response = await operation.ask(client, found[operation.name])
+        for link in operation.links(response.status_code):
+            target = contract.operation(link["operationId"])
+            made = follow(link, found[operation.name], response, to=target)
+            if target.name not in found and made is not None:
+                found[target.name] = made
+                waiting.append(target.name)
+    return found
+
+
+async def provoke(contract: Contract, stage: Stage) -> dict[str, list[httpx.Response]]:
+    """What each operation answers, asked in every way; in the order of the description."""
+    requests = await first_requests(contract, stage.admin)
+    return {
+        operation.name: [await way(stage, operation, requests[operation.name]) for way in WAYS]
+        for operation in contract.operations
+        if operation.name in requests
+    }
+
+
+def problems(responses: dict[str, list[httpx.Response]]) -> dict[str, httpx.Response]:
+    """The first problem of each status."""
+    found: dict[str, httpx.Response] = {}
+    for response in (response for answered in responses.values() for response in answered):
+        if response.headers.get("content-type") == PROBLEM:
+            found.setdefault(str(response.status_code), response)
+    return dict(sorted(found.items()))
