@@ -62,7 +62,7 @@ def render(answer: Answer, media_type: str) -> bytes:
 
 
 def encode(document: object) -> bytes:
-    """The document as JSON: a decimal is a number with all its digits, a time ends in Z, a day is ISO 8601."""
+    """The document as JSON: a decimal is a number with all its digits, a time has an offset or Z, a day is ISO 8601."""
     return orjson.dumps(document, default=_decimal, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z)
 
 
@@ -123,6 +123,7 @@ def meta(answer: Answer) -> Mapping[str, Any]:
         "offset": answer.offset,
         "publication": answer.publication,
         "as_of": answer.as_of,
+        "time_zone": answer.time_zone,
         "time_range": _days(answer.time_range),
         "compared_with": _days(answer.compared_with),
         "cache": {
@@ -160,8 +161,10 @@ def _texts(array: pa.ChunkedArray) -> Iterator[str]:
                 yield "true" if value else "false"
             case Decimal():
                 yield plain(value)
-            case datetime():
+            case datetime(tzinfo=None):
                 yield value.isoformat() + "Z"
+            case datetime():
+                yield value.isoformat()
             case _:
                 yield str(value)
 

@@ -188,6 +188,7 @@ class AnswerMeta(Resource):
     offset: int
     publication: str
     as_of: date = Field(description="The day that everything relative is relative to.")
+    time_zone: str = Field(description="Where the times of day are shown; days are UTC days.")
     time_range: TimeRangeResource | None = Field(description="The days that time_range meant.")
     compared_with: TimeRangeResource | None = Field(description="The earlier days that compare_to meant.")
     cache: CacheResource
