@@ -11,7 +11,7 @@ import operator as python
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from itertools import islice
 from typing import NoReturn, TypeAlias
@@ -204,7 +204,7 @@ _SYMBOLS: Mapping[str, _Symbol] = {
 }
 _DATES: Mapping[str, Callable[[str], Value]] = {
     "DATE": date.fromisoformat,
-    "TIMESTAMP": lambda text: _utc(datetime.fromisoformat(text)),
+    "TIMESTAMP": datetime.fromisoformat,
 }
 _RESERVED = re.compile(
     "AND|OR|NOT|IN|BETWEEN|I?LIKE|ESCAPE|IS|NULL|AS|SELECT|FROM|WITH|WHERE|UNION|EXCEPT|INTERSECT|VALUES|TABLE|"
@@ -216,10 +216,6 @@ _INSTEAD = {
     "ILIKE": "Use LIKE, which heeds upper and lower case.",
     "NULL": "Write IS NULL or IS NOT NULL; nothing is equal to NULL.",
 }
-
-
-def _utc(at: datetime) -> datetime:
-    return (at.astimezone(UTC) if at.tzinfo else at).replace(tzinfo=None)
 
 
 class _Reader:
@@ -397,15 +393,16 @@ def _compared(left: _Term, symbol: _Symbol, right: _Term) -> Filter:
             return _leaf(field, operator, value)
         case _Literal(value), _Field() as field:
             return _leaf(field, mirrored, value)
-        case _Literal(one), _Literal(other) if _order(one) is _order(other):
+        case _Literal(one), _Literal(other) if _order(one) == _order(other):
             return _TRUE if holds(one, other) else _FALSE
         case _:
             _refuse(f"{_shown(left)} is compared with {_shown(right)}", hint="Compare a dimension with a literal.")
 
 
-def _order(value: Value) -> type:
-    """What the value is compared among: numbers of every kind are one order."""
-    return type(value) if isinstance(value, str | bool | date) else Decimal
+def _order(value: Value) -> tuple[type, bool]:
+    """What the value is compared among: numbers of every kind are one order, times with an offset another one."""
+    kind = type(value) if isinstance(value, str | bool | date) else Decimal
+    return kind, isinstance(value, datetime) and value.tzinfo is not None
 
 
 def _condition(term: _Term) -> Filter:

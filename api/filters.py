@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import TypeAlias, assert_never
@@ -17,6 +17,7 @@ from typing import TypeAlias, assert_never
 from api.catalog import ValueType
 from api.errors import InvalidQuery
 from api.periods import day
+from api.zones import instant
 
 Value: TypeAlias = str | bool | int | float | Decimal | date | datetime
 
@@ -222,8 +223,10 @@ def _pattern(leaf: Comparison) -> str:
     return head + text + tail
 
 
-def typed(leaf: Comparison, *, field: str, type_: ValueType) -> Comparison:
+def typed(leaf: Comparison, *, field: str, type_: ValueType, zone: tzinfo = UTC) -> Comparison:
     """The comparison on the resolved field, with its values in the field's type.
+
+    `zone` is that of times of day without an offset.
 
     Raises
     ------
@@ -246,12 +249,12 @@ def typed(leaf: Comparison, *, field: str, type_: ValueType) -> Comparison:
             hint="Use eq, ne, in, not_in or is_null.",
             code="invalid_operator",
         )
-    return replace(leaf, field=field, values=tuple(_value(leaf.field, item, type_) for item in leaf.values))
+    return replace(leaf, field=field, values=tuple(_value(leaf.field, item, type_, zone) for item in leaf.values))
 
 
-def _value(field: str, value: Value, type_: ValueType) -> Value:
+def _value(field: str, value: Value, type_: ValueType, zone: tzinfo) -> Value:
     try:
-        return _converted(value, type_)
+        return _converted(value, type_, zone)
     except (ValueError, OverflowError, InvalidOperation) as error:
         raise InvalidQuery(
             f"{field} takes values of type {type_}, which {value!r:.100} is not",
@@ -274,7 +277,7 @@ _LARGEST_INTEGER = 2**63 - 1
 _LARGEST_DECIMAL = Decimal(10) ** 27  # the warehouse holds 38 digits, 10 of them behind the point
 
 
-def _converted(value: Value, type_: ValueType) -> Value:
+def _converted(value: Value, type_: ValueType, zone: tzinfo) -> Value:
     """The value in the type, or ValueError. No guessing: a text is never taken for a number, nor 1 for true."""
     match type_, value:
         case ValueType.STRING, str():
@@ -290,8 +293,9 @@ def _converted(value: Value, type_: ValueType) -> Value:
         case ValueType.DATE, str():
             return day(value)
         case ValueType.TIMESTAMP, str():
-            at = datetime.fromisoformat(value)
-            return (at.astimezone(UTC) if at.tzinfo else at).replace(tzinfo=None)
+            return instant(datetime.fromisoformat(value), zone)
+        case ((ValueType.DATE | ValueType.TIMESTAMP), datetime()):
+            return instant(value, zone if type_ is ValueType.TIMESTAMP else UTC)
         case ((ValueType.DATE | ValueType.TIMESTAMP), date()):
             return value
         case _:

@@ -11,6 +11,7 @@ from api.comparison import Earlier, compared_columns, earlier
 from api.errors import InvalidQuery
 from api.filters import AllOf, Comparison, Filter, comparisons, depth, rewrite, typed
 from api.periods import CompareTo, DateRange, TimeRange, Unit, days, whole_units
+from api.zones import zone
 
 MAX_METRICS = 10
 MAX_GROUP_BYS = 8
@@ -41,6 +42,7 @@ class MetricQuery:
     limit: int | None = None
     offset: int = 0
     cursor: str | None = None
+    time_zone: str = "UTC"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,7 @@ class CheckedQuery:
     order_by: tuple[OrderBy, ...]
     limit: int
     offset: int
+    time_zone: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +84,7 @@ def check(query: MetricQuery, catalog: Catalog, *, as_of: date, limits: PageLimi
     Raises
     ------
     UnknownName
-        A metric or dimension that the catalog does not have.
+        A metric or dimension that the catalog does not have, or a time zone that there is not.
     InvalidQuery
         Too much, twice the same, a dimension that does not join, a wrong grain, operator, value, range or order.
     """
@@ -113,6 +116,7 @@ def check(query: MetricQuery, catalog: Catalog, *, as_of: date, limits: PageLimi
         order_by=order_by,
         limit=_checked_limit(query, limits),
         offset=query.offset,
+        time_zone=query.time_zone,
     )
 
 
@@ -275,11 +279,13 @@ def _check_whole_periods(
 
 
 def _checked_where(query: MetricQuery, catalog: Catalog) -> Filter | None:
+    asked_zone = zone(query.time_zone)
+
     def checked(leaf: Comparison) -> Comparison:
         if leaf.per:
             return _checked_metric_filter(leaf, query, catalog)
         asked = _joined(catalog, leaf.field, query.metrics)
-        return typed(leaf, field=asked.column, type_=asked.type)
+        return typed(leaf, field=asked.column, type_=asked.type, zone=asked_zone)
 
     return rewrite(query.where, checked) if query.where else None
 

@@ -36,6 +36,8 @@ from api.warehouse import value_type
 
 _INLINE_ROWS = 10_000  # to hash some takes 10 ms; more would make everybody else wait
 
+_UTC = "UTC"
+
 
 class CacheUse(Enum):
     """Whether an answer that is kept will do, or a new one has to take its place."""
@@ -87,6 +89,7 @@ class Answer:
     columns: tuple[Column, ...]
     publication: str
     as_of: date
+    time_zone: str
     time_range: DateRange | None
     compared_with: DateRange | None
     limit: int
@@ -229,12 +232,15 @@ class SemanticLayer:
         columns, table = _conform(compiled.columns, rows.slice(0, question.limit))
         masked = {item.column for item in question.group_by if grant.role.hashes(item.dimension.name)}
         columns, table = await self._hashed(columns, table, masked)
+        table = _in_zone(table, question.time_zone)
+        differing = (*sorted(masked), question.time_zone) if masked or question.time_zone != _UTC else ()
         answer = Answer(
             query_id=uuid.uuid4().hex,
             table=table,
             columns=columns,
             publication=publication.version,
             as_of=publication.info.as_of,
+            time_zone=question.time_zone,
             time_range=question.time_range,
             compared_with=question.earlier.days if question.earlier else None,
             limit=question.limit,
@@ -244,7 +250,7 @@ class SemanticLayer:
             is_plan_cached=compiled.is_from_cache,
             result_origin=result.origin,
             result_reason=result.reason,
-            tag=_digest(tag, sorted(masked)) if masked else tag,
+            tag=_digest(tag, differing) if differing else tag,
             cost=compiled.cost,
             grant=grant.digest,
             timings=Timings(
@@ -370,6 +376,22 @@ def _conform(columns: tuple[Column, ...], rows: pa.Table) -> tuple[tuple[Column,
         for column, array in zip(typed, rows.itercolumns(), strict=True)
     ]
     return typed, pa.table(arrays, names=[column.name for column in typed])
+
+
+def _in_zone(table: pa.Table, zone: str) -> pa.Table:
+    """The table with its times shown in the zone; naive, as they come, in UTC."""
+    if zone == _UTC:
+        return table
+    for position, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type):
+            # Two steps: the first says that they are in UTC, the second only shows them elsewhere.
+            shown = (
+                table.column(position)
+                .cast(pa.timestamp(field.type.unit, _UTC))
+                .cast(pa.timestamp(field.type.unit, zone))
+            )
+            table = table.set_column(position, field.name, shown)
+    return table
 
 
 def _lineage(metric: Metric, catalog: Catalog, graph: LineageGraph, *, visible: Catalog) -> MetricLineage:

@@ -86,6 +86,7 @@ def query(
     end: Annotated[str | None, typer.Option(help="Last day.")] = None,
     preset: Annotated[str | None, typer.Option(help="Days relative to the as-of date, as this_month.")] = None,
     compare: Annotated[Compare | None, typer.Option(help="Beside each metric, itself over an earlier range.")] = None,
+    time_zone: Annotated[str | None, typer.Option(help="Where times of day are shown, as Europe/Berlin.")] = None,
     limit: Annotated[int | None, typer.Option("-n", "--limit", min=1, help="Rows at most; with --all, a page.")] = None,
     is_whole: Annotated[bool, typer.Option("--all", help="Every page, not the first alone; no parquet.")] = False,
     output: Annotated[Format, typer.Option("-f", "--format", help="How to show it.")] = Format.TABLE,
@@ -103,6 +104,7 @@ def query(
         "order_by": [{"field": name.removeprefix("-"), "descending": name.startswith("-")} for name in order or ()],
         "time_range": {"start": start, "end": end} if start else {"preset": preset} if preset else None,
         "compare_to": compare,
+        "time_zone": time_zone,
         "limit": limit,
     }
     request = {key: value for key, value in request.items() if value}

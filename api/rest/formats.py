@@ -119,8 +119,10 @@ def _texts(array: pa.ChunkedArray) -> Iterator[str]:
                 yield "true" if value else "false"
             case Decimal():
                 yield plain(value)
-            case datetime():
+            case datetime(tzinfo=None):
                 yield value.isoformat() + "Z"
+            case datetime():
+                yield value.isoformat()
             case _:
                 yield str(value)
 

@@ -265,6 +265,17 @@ class QueryBody(Body):
         ),
     )
 
+    time_zone: str = Field(
+        "UTC",
+        min_length=1,
+        max_length=100,
+        description=(
+            "IANA name. Times of day are shown in it, and read in it where they have no offset. Days, and whatever is "
+            "grouped by day or more, are UTC days all the same, and relative ranges are relative to the as-of date."
+        ),
+        examples=["Europe/Berlin"],
+    )
+
     def parsed(self) -> MetricQuery:
         """The question as the service knows it; raises `InvalidQuery` for a text that is no filter."""
         if len(self.where) > MAX_COMPARISONS:  # before any text is read, which costs more than to count
@@ -287,6 +298,7 @@ class QueryBody(Body):
             limit=self.limit,
             offset=self.offset,
             cursor=self.cursor,
+            time_zone=self.time_zone,
         )
 
 

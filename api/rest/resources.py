@@ -218,6 +218,7 @@ class AnswerMeta(Resource):
     offset: int
     publication: str
     as_of: date = Field(description="The day that everything relative is relative to.")
+    time_zone: str = Field(description="Where the times of day are shown; days are UTC days.")
     time_range: TimeRangeResource | None = Field(description="The days that time_range meant.")
     compared_with: TimeRangeResource | None = Field(description="The earlier days that compare_to meant.")
     cost: int | None = Field(
@@ -251,6 +252,7 @@ def _told(answer: Answer) -> dict[str, Any]:
         "offset": answer.offset,
         "publication": answer.publication,
         "as_of": answer.as_of,
+        "time_zone": answer.time_zone,
         "time_range": _days(answer.time_range),
         "compared_with": _days(answer.compared_with),
         "cost": answer.cost,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from random import Random
 
@@ -23,6 +23,7 @@ REVENUE = "{{ Metric('total_revenue') }}"
 PER_CUSTOMER = "{{ Metric('total_revenue', ['customer']) }}"
 BIG = Comparison(field="total_revenue", operator=Operator.GT, values=(5,), per=("customer",))
 NEVER = AnyOf(())
+TWO_HOURS = timezone(timedelta(hours=2))
 
 
 def leaf(field: str, operator: Operator, *values: Value) -> Comparison:
@@ -144,7 +145,7 @@ def test_every_comparison_is_an_operator_with_values(text: str, operator: Operat
         ("'2019-01-31'::date", date(2019, 1, 31)),
         ("TIMESTAMP '2019-01-31 12:30:00'", datetime(2019, 1, 31, 12, 30)),  # noqa: DTZ001 - UTC, as columns are
         ("cast('2019-01-31T12:30' as timestamp)", datetime(2019, 1, 31, 12, 30)),  # noqa: DTZ001
-        ("'2019-01-31 12:30:00+02:00'::TIMESTAMP", datetime(2019, 1, 31, 10, 30)),  # noqa: DTZ001
+        ("'2019-01-31 12:30:00+02:00'::TIMESTAMP", datetime(2019, 1, 31, 12, 30, tzinfo=TWO_HOURS)),
     ],
 )
 def test_a_literal_is_just_its_value(literal: str, value: Value) -> None:

@@ -160,7 +160,25 @@ NAMED: Mapping[str, Callable[[str], Body]] = {
     "key": lambda name: {"metrics": ["line_count"], name: 1},
     "unit": lambda name: {"metrics": ["line_count"], "time_range": {"last": 1, "unit": name}},
     "preset": lambda name: {"metrics": ["line_count"], "time_range": {"preset": name}},
+    "date part": lambda name: {"metrics": ["line_count"], "group_by": [f"metric_time__extract_{name}"]},
+    "metric of a filter": lambda name: {"metrics": ["line_count"], "where": [per(name, "customer")]},
+    "entity of a filter": lambda name: {"metrics": ["line_count"], "where": [per("line_count", name)]},
+    "comparison": lambda name: {"metrics": ["line_count"], "time_range": {"preset": "today"}, "compare_to": name},
+    "compared column": lambda name: {
+        "metrics": ["line_count"],
+        "time_range": {"preset": "today"},
+        "compare_to": "previous_period",
+        "order_by": [{"field": f"line_count__{name}"}],
+    },
+    "cursor": lambda name: {"metrics": ["line_count"], "cursor": name},
+    "time zone": lambda name: {"metrics": ["line_count"], "time_zone": name},
 }
+
+
+def per(metric: str, entity: str) -> Body:
+    return {"metric": metric, "per": [entity], "op": "gt", "values": [1]}
+
+
 NAMES = (
     *HOSTILE,
     "line_count; DROP TABLE marts.fct_sales",
