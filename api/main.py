@@ -12,13 +12,14 @@ from fastapi import FastAPI
 
 from api.admission import Admission, QueueLimits
 from api.cache import ResultCache
+from api.export import ExportLimits
 from api.keys import ApiKeys, hash_secret, open_state
 from api.opened import open_publication
 from api.policy import PolicySource
 from api.publication import PublicationFolder, ServedPublication
 from api.query import PageLimits
 from api.redis_tier import RedisTier
-from api.rest import catalog, operations, problems, queries
+from api.rest import catalog, exports, operations, problems, queries
 from api.rest.envelope import Envelope
 from api.rest.exchange import Patience
 from api.rest.traffic import Traffic
@@ -55,7 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.traffic = Traffic(most=settings.max_requests)
     app.add_middleware(Envelope, traffic=app.state.traffic, patience=_patience(settings))
     problems.install(app)
-    for router in (catalog.router, queries.router, operations.router):
+    for router in (catalog.router, queries.router, exports.router, operations.router):
         app.include_router(router)
     return app
 
@@ -82,7 +83,14 @@ async def _semantic_layer(settings: Settings, secret: bytes, closing: AsyncExitS
         limits=PageLimits(default_rows=settings.default_rows, max_rows=settings.max_rows),
         policies=PolicySource(settings.policy_file),
         cache=cache,
-        admission=_open_admission(settings),
+        # A place is a connection: whoever has one finds a thread and a connection free.
+        admission=_open_admission(settings, places=settings.pool_size),
+        exports=ExportLimits(
+            rows=settings.max_export_rows,
+            timeout=timedelta(seconds=settings.export_timeout_s),
+            # Each lasts, so they get half of the places, and leave the others for what is quick.
+            places=_open_admission(settings, places=max(1, settings.pool_size // 2)),
+        ),
         hash_secret=secret,
     )
 
@@ -95,14 +103,13 @@ def _patience(settings: Settings) -> Patience:
     )
 
 
-def _open_admission(settings: Settings) -> Admission:
+def _open_admission(settings: Settings, *, places: int) -> Admission:
     queue = QueueLimits(
         total=settings.queue_size,
         per_principal=settings.queue_size_per_principal,
         timeout=timedelta(seconds=settings.queue_timeout_s),
     )
-    # A place is a connection: whoever has one finds a thread and a connection free.
-    return Admission(places=settings.pool_size, queue=queue)
+    return Admission(places=places, queue=queue)
 
 
 def _open_cache(settings: Settings) -> ResultCache:

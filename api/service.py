@@ -9,10 +9,12 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from enum import Enum
+from functools import partial
 
 import pyarrow as pa
 import structlog
@@ -21,13 +23,15 @@ from api.admission import Admission
 from api.cache import CachedResult, Origin, ResultCache
 from api.catalog import Catalog, Metric, ValueType
 from api.compiler import Column, CompiledQuery
+from api.errors import InvalidQuery, QueryTimeout
+from api.export import BATCH_ROWS, Export, ExportedRows, ExportLimits
 from api.filters import AllOf, Comparison, Operator
 from api.opened import OpenPublication
 from api.periods import DateRange
 from api.policy import Grant, PolicySource, Principal, hashed
 from api.publication import LineageGraph, PublicationFolder, PublicationInfo, ServedPublication
 from api.query import MetricQuery, PageLimits
-from api.warehouse import value_type
+from api.warehouse import RowStream, value_type
 
 _log = structlog.get_logger(__name__)
 
@@ -94,6 +98,7 @@ class SemanticLayer:
         policies: PolicySource,
         cache: ResultCache,
         admission: Admission,
+        exports: ExportLimits,
         hash_secret: bytes,
     ) -> None:
         self._folder = folder
@@ -102,6 +107,7 @@ class SemanticLayer:
         self._policies = policies
         self._cache = cache
         self._admission = admission
+        self._exports = exports
         self._hash_secret = hash_secret
 
     @property
@@ -161,9 +167,10 @@ class SemanticLayer:
             result = await self._result(principal, tag, publication.version, compiled, use)
             ran_at = time.perf_counter()
         question, rows = compiled.question, result.table
-        columns, table = _conform(compiled.columns, rows.slice(0, question.limit))
         masked = {item.column for item in question.group_by if grant.role.hashes(item.dimension.name)}
-        columns, table = _with_hashes(columns, table, masked=masked, secret=self._hash_secret)
+        columns, table = _shown(
+            compiled.columns, rows.slice(0, question.limit), masked=masked, secret=self._hash_secret
+        )
         answer = Answer(
             query_id=uuid.uuid4().hex,
             table=table,
@@ -185,6 +192,37 @@ class SemanticLayer:
         )
         _record(principal, query, answer)
         return answer
+
+    @asynccontextmanager
+    async def export(self, principal: Principal, query: MetricQuery) -> AsyncIterator[Export]:
+        """All the rows of the answer, computed while they are taken; holds a place for the length of the block.
+
+        Nothing is kept, and nothing that is kept is used. When the block is left early, the statement stops.
+
+        Raises
+        ------
+        UnknownName, InvalidQuery, Forbidden, Unavailable, TooManyRequests
+            As `query`, or the query names an offset.
+        QueryTimeout
+            The block took longer than an export may.
+        """
+        if query.offset:
+            raise InvalidQuery("An export begins with the first row", hint="Leave offset out.", code="invalid_limit")
+        grant = self._grant(principal)
+        pages = PageLimits(default_rows=self._exports.rows, max_rows=self._exports.rows)
+        with self._served.lease() as publication:
+            compiled = await publication.compile(query, grant, pages)
+            async with (
+                self._exports.places.place(principal.principal_id),
+                self._admission.place(principal.principal_id),
+                _within(self._exports.timeout),
+                publication.warehouse.stream(compiled.sql, compiled.parameters, batch_rows=BATCH_ROWS) as stream,
+            ):
+                export = self._opened_export(publication, compiled, grant, stream, is_cut_short=query.limit is not None)
+                try:
+                    yield export
+                finally:
+                    _record_export(principal, query, export)
 
     async def saved_query(self, principal: Principal, name: str, *, use: CacheUse = CacheUse.READ) -> Answer:
         """The answer of a saved query; `UnknownName` if there is none of that name."""
@@ -219,6 +257,29 @@ class SemanticLayer:
     def _grant(self, principal: Principal) -> Grant:
         return self._policies.current().grant(principal)
 
+    def _opened_export(
+        self,
+        publication: OpenPublication,
+        compiled: CompiledQuery,
+        grant: Grant,
+        stream: RowStream,
+        *,
+        is_cut_short: bool,
+    ) -> Export:
+        question = compiled.question
+        masked = {item.column for item in question.group_by if grant.role.hashes(item.dimension.name)}
+        shown = partial(_shown, compiled.columns, masked=masked, secret=self._hash_secret)
+        return Export(
+            query_id=uuid.uuid4().hex,
+            rows=ExportedRows(
+                stream, shape=lambda table: shown(table)[1], most=question.limit, is_cut_short=is_cut_short
+            ),
+            columns=shown(stream.schema.empty_table())[0],
+            publication=publication.version,
+            as_of=publication.info.as_of,
+            time_range=question.time_range,
+        )
+
     async def _result(
         self, principal: Principal, key: str, version: str, compiled: CompiledQuery, use: CacheUse
     ) -> CachedResult:
@@ -246,6 +307,13 @@ def _digest(*parts: object) -> str:
 
 def _first_column(answer: Answer) -> Answer:
     return replace(answer, table=answer.table.select([0]), columns=answer.columns[:1])
+
+
+def _shown(
+    columns: tuple[Column, ...], rows: pa.Table, *, masked: Collection[str], secret: bytes
+) -> tuple[tuple[Column, ...], pa.Table]:
+    """The columns and the rows as the caller may see them."""
+    return _with_hashes(*_conform(columns, rows), masked=masked, secret=secret)
 
 
 def _with_hashes(
@@ -294,6 +362,36 @@ def _record(principal: Principal, query: MetricQuery, answer: Answer) -> None:
         publication=answer.publication,
         total_ms=answer.timings.total_ms,
     )
+
+
+def _record_export(principal: Principal, query: MetricQuery, export: Export) -> None:
+    _log.info(
+        "export_ended",
+        query_id=export.query_id,
+        principal=principal.principal_id,
+        metrics=query.metrics,
+        group_by=query.group_by,
+        rows=export.rows.count,
+        is_whole=export.rows.is_whole,
+        publication=export.publication,
+    )
+
+
+@asynccontextmanager
+async def _within(limit: timedelta) -> AsyncIterator[None]:
+    """Raise `QueryTimeout` where the block takes longer."""
+    deadline = asyncio.timeout(limit.total_seconds())
+    try:
+        async with deadline:
+            yield
+    except TimeoutError as error:
+        if not deadline.expired():
+            raise
+        raise QueryTimeout(
+            f"The export took longer than {limit.total_seconds():g} s and was stopped",
+            hint="Ask for less at once, read faster, or raise INSIGHT_EXPORT_TIMEOUT_S.",
+            code="export_timeout",
+        ) from error
 
 
 def _ms(start: float, end: float) -> float:

@@ -65,7 +65,8 @@ _DESCRIPTIONS = {
     413: "The body is too large.",
     415: "The Content-Type is not application/json.",
     422: "The request is malformed, or cannot be answered.",
-    503: "Nothing is published yet, or the warehouse is away; see Retry-After.",
+    429: "More at once than one caller's share; see Retry-After.",
+    503: "Nothing is published yet, the warehouse is away, or too much is asked at once; see Retry-After.",
     504: "The query ran longer than allowed.",
 }
 

@@ -23,10 +23,8 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "model": AnswerResource,
         "description": "The rows, in the format that Accept likes best.",
-        "content": {
-            media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in formats.OFFERED[2:]
-        }
-        | {formats.CSV: {"schema": {"type": "string"}}},
+        "content": {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in formats.BINARY}
+        | {media_type: {"schema": {"type": "string"}} for media_type in formats.TEXTS},
     },
     304: {"description": "The answer is the one that If-None-Match names."},
     **problems.describe(403, 404, 406, 422, 504),
