@@ -17,6 +17,7 @@ from api.allowance import Allowances
 from api.cache import ResultCache
 from api.deferred import DeferredQueries
 from api.deferred_store import DeferredStore, StoreLimits
+from api.export import ExportLimits
 from api.gate import Failures, Gate
 from api.issuer import IssuerKeys
 from api.keys import ApiKeys, hash_secret
@@ -26,12 +27,12 @@ from api.policy import PolicySource
 from api.publication import PublicationFolder, ServedPublication
 from api.query import PageLimits
 from api.redis_tier import RedisTier
-from api.rest import catalog, contract, deferred, operations, problems, queries
+from api.rest import catalog, contract, deferred, exports, operations, problems, queries
 from api.rest.envelope import Envelope
 from api.rest.exchange import Patience
 from api.rest.strict import refuse_surplus
 from api.rest.traffic import Traffic
-from api.service import Apart, SemanticLayer
+from api.service import Apart, SemanticLayer, ServiceLimits
 from api.settings import AuthMode, Settings
 from api.state import open_state
 from api.tallies import RedisCounts
@@ -90,7 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.traffic = Traffic(most=settings.max_requests)
     app.add_middleware(Envelope, traffic=app.state.traffic, patience=_patience(settings))
     problems.install(app)
-    for router in (catalog.router, queries.router, deferred.router, operations.router):
+    for router in (catalog.router, queries.router, deferred.router, exports.router, operations.router):
         app.include_router(router)
     contract.describe(app)
     return app
@@ -117,7 +118,8 @@ async def _semantic_layer(
     closing.callback(served.close)
     cache = _open_cache(settings)
     closing.push_async_callback(cache.close)  # before the publication, whose warehouse its runs use
-    admission = _open_admission(settings)
+    # A place is a connection: whoever has one finds a thread and a connection free.
+    admission = _open_admission(settings, places=settings.pool_size)
     telemetry.watch(lambda: queue_series(admission.counters()))
     telemetry.watch(lambda: cache_series(cache.counters()))
     telemetry.watch(lambda: publication_series(_serving(served)))
@@ -129,7 +131,7 @@ async def _semantic_layer(
     layer = SemanticLayer(
         folder=folder,
         served=served,
-        limits=PageLimits(default_rows=settings.default_rows, max_rows=settings.max_rows),
+        limits=_service_limits(settings),
         policies=policies,
         cache=cache,
         allowances=allowances,
@@ -179,14 +181,13 @@ def _patience(settings: Settings) -> Patience:
     )
 
 
-def _open_admission(settings: Settings) -> Admission:
+def _open_admission(settings: Settings, *, places: int) -> Admission:
     queue = QueueLimits(
         total=settings.queue_size,
         per_principal=settings.queue_size_per_principal,
         timeout=timedelta(seconds=settings.queue_timeout_s),
     )
-    # A place is a connection: whoever has one finds a thread and a connection free.
-    return Admission(places=settings.pool_size, queue=queue)
+    return Admission(places=places, queue=queue)
 
 
 def _serving(served: ServedPublication[OpenPublication]) -> Serving:
@@ -194,6 +195,17 @@ def _serving(served: ServedPublication[OpenPublication]) -> Serving:
         return Serving(publication=None, is_refusing=served.is_refusing)
     with served.lease() as publication:
         return Serving(publication=publication.info, is_refusing=served.is_refusing)
+
+
+def _service_limits(settings: Settings) -> ServiceLimits:
+    # Exports last, so they get half of the places, and leave the others for what is quick.
+    places = _open_admission(settings, places=max(1, settings.pool_size // 2))
+    return ServiceLimits(
+        pages=PageLimits(default_rows=settings.default_rows, max_rows=settings.max_rows),
+        exports=ExportLimits(
+            rows=settings.max_export_rows, timeout=timedelta(seconds=settings.export_timeout_s), places=places
+        ),
+    )
 
 
 def _open_cache(settings: Settings) -> ResultCache:

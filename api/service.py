@@ -9,34 +9,32 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections.abc import Collection, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from enum import Enum
-from functools import partial
 
 import pyarrow as pa
 
 from api.admission import Admission
 from api.allowance import Allowances
 from api.cache import CachedResult, Origin, Reason, ResultCache
-from api.catalog import Catalog, Metric, ValueType
+from api.catalog import Catalog, Metric
 from api.compiler import Column, CompiledQuery
 from api.cursor import next_cursor
+from api.errors import InvalidQuery, QueryTimeout
+from api.export import BATCH_ROWS, Export, ExportedRows, ExportLimits
 from api.filters import AllOf, Comparison, Operator
 from api.observation import AnsweredWith, Stage, observed, timed
 from api.opened import OpenPublication
 from api.periods import DateRange
-from api.policy import Grant, PolicySource, Principal, hashed
+from api.policy import Grant, PolicySource, Principal
 from api.policy_check import PolicyReviewer
 from api.publication import LineageGraph, PublicationFolder, PublicationInfo, ServedPublication
 from api.query import MetricQuery, PageLimits
-from api.warehouse import value_type
-
-_INLINE_ROWS = 10_000  # to hash some takes 10 ms; more would make everybody else wait
-
-_UTC = "UTC"
+from api.shaping import Shaping
+from api.warehouse import RowStream
 
 
 class CacheUse(Enum):
@@ -116,6 +114,14 @@ class MetricLineage:
     edges: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceLimits:
+    """How large a page may be, and an export."""
+
+    pages: PageLimits
+    exports: ExportLimits
+
+
 class SemanticLayer:
     """List, describe, compile and query the metrics of the current publication."""
 
@@ -124,7 +130,7 @@ class SemanticLayer:
         *,
         folder: PublicationFolder,
         served: ServedPublication[OpenPublication],
-        limits: PageLimits,
+        limits: ServiceLimits,
         policies: PolicySource,
         cache: ResultCache,
         allowances: Allowances,
@@ -133,7 +139,8 @@ class SemanticLayer:
     ) -> None:
         self._folder = folder
         self._served = served
-        self._limits = limits
+        self._limits = limits.pages
+        self._exports = limits.exports
         self._policies = policies
         self._cache = cache
         self._allowances = allowances
@@ -217,11 +224,7 @@ class SemanticLayer:
         await self._allowances.require_rows(principal, grant.role)
         limits = use.limits if isinstance(use, Apart) else self._limits
         with self._served.lease() as publication:
-            with timed(Stage.COMPILE):
-                compiled = await publication.compile(query, grant, limits)
-                if grant.role.max_cost is not None:
-                    compiled = await publication.with_cost(compiled)
-                    grant.refuse_cost(compiled.cost or 0)
+            compiled = await _affordable(publication, query, grant, limits)
             compiled_at = time.perf_counter()
             tag = _tag(publication.version, compiled)
             with timed(Stage.CACHE):
@@ -229,15 +232,13 @@ class SemanticLayer:
             ran_at = time.perf_counter()
         question, rows = compiled.question, result.table
         is_truncated = rows.num_rows > question.limit
-        columns, table = _conform(compiled.columns, rows.slice(0, question.limit))
-        masked = {item.column for item in question.group_by if grant.role.hashes(item.dimension.name)}
-        columns, table = await self._hashed(columns, table, masked)
-        table = _in_zone(table, question.time_zone)
-        differing = (*sorted(masked), question.time_zone) if masked or question.time_zone != _UTC else ()
+        shaping = Shaping.of(compiled, grant, secret=self._hash_secret)
+        table = rows.slice(0, question.limit)
+        table = await asyncio.to_thread(shaping.table, table) if shaping.is_slow(table) else shaping.table(table)
         answer = Answer(
             query_id=uuid.uuid4().hex,
             table=table,
-            columns=columns,
+            columns=shaping.columns_of(rows.schema),
             publication=publication.version,
             as_of=publication.info.as_of,
             time_zone=question.time_zone,
@@ -250,7 +251,7 @@ class SemanticLayer:
             is_plan_cached=compiled.is_from_cache,
             result_origin=result.origin,
             result_reason=result.reason,
-            tag=_digest(tag, differing) if differing else tag,
+            tag=_digest(tag, shaping.difference) if shaping.difference else tag,
             cost=compiled.cost,
             grant=grant.digest,
             timings=Timings(
@@ -262,6 +263,44 @@ class SemanticLayer:
         await self._allowances.count_rows(principal, grant.role, table.num_rows)
         observed().answer = _answered_with(compiled, answer.publication, answer)
         return answer
+
+    @asynccontextmanager
+    async def export(self, principal: Principal, query: MetricQuery) -> AsyncIterator[Export]:
+        """All the rows of the answer, computed while they are taken; holds a place for the length of the block.
+
+        Nothing is kept, and nothing that is kept is used. When the block is left early, the statement stops.
+
+        Raises
+        ------
+        UnknownName, InvalidQuery, Forbidden, Unavailable, TooManyRequests
+            As `query`, or the query names an offset.
+        QueryTimeout
+            The block took longer than an export may.
+        """
+        observed().query = query
+        if query.offset or query.cursor:
+            raise InvalidQuery(
+                "An export begins with the first row", hint="Leave offset and cursor out.", code="invalid_limit"
+            )
+        grant = self._grant(principal)
+        await self._allowances.require_rows(principal, grant.role)
+        pages = PageLimits(default_rows=self._exports.rows, max_rows=self._exports.rows)
+        with self._served.lease() as publication:
+            compiled = await _affordable(publication, query, grant, pages)
+            async with (
+                self._exports.places.place(principal.principal_id),
+                self._admission.place(principal.principal_id),
+                _within(self._exports.timeout),
+                publication.warehouse.stream(compiled.sql, compiled.parameters, batch_rows=BATCH_ROWS) as stream,
+            ):
+                export = self._opened_export(publication, compiled, grant, stream, is_cut_short=query.limit is not None)
+                told = _answered_with(compiled, publication.version)
+                observed().answer = replace(told, query_id=export.query_id)
+                try:
+                    yield export
+                finally:
+                    observed().answer = replace(told, query_id=export.query_id, rows=export.rows.count)
+                    await self._allowances.count_rows(principal, grant.role, export.rows.count)
 
     async def saved_query(
         self, principal: Principal, name: str, *, cursor: str | None = None, use: CacheUse = CacheUse.READ
@@ -310,11 +349,25 @@ class SemanticLayer:
         self.review_policy()
         return self._policies.current().grant(principal)
 
-    async def _hashed(
-        self, columns: tuple[Column, ...], table: pa.Table, masked: Collection[str]
-    ) -> tuple[tuple[Column, ...], pa.Table]:
-        hash_them = partial(_with_hashes, columns, table, masked=masked, secret=self._hash_secret)
-        return await asyncio.to_thread(hash_them) if masked and table.num_rows > _INLINE_ROWS else hash_them()
+    def _opened_export(
+        self,
+        publication: OpenPublication,
+        compiled: CompiledQuery,
+        grant: Grant,
+        stream: RowStream,
+        *,
+        is_cut_short: bool,
+    ) -> Export:
+        shaping = Shaping.of(compiled, grant, secret=self._hash_secret)
+        rows = ExportedRows(stream, shape=shaping.table, most=compiled.question.limit, is_cut_short=is_cut_short)
+        return Export(
+            query_id=uuid.uuid4().hex,
+            rows=rows,
+            columns=shaping.columns_of(stream.schema),
+            publication=publication.version,
+            as_of=publication.info.as_of,
+            time_range=compiled.question.time_range,
+        )
 
     async def _result(
         self, principal: Principal, key: str, version: str, compiled: CompiledQuery, use: CacheUse | Apart
@@ -337,6 +390,18 @@ class SemanticLayer:
                 return CachedResult(table=await run(timeout), origin=Origin.BYPASS)
 
 
+async def _affordable(
+    publication: OpenPublication, query: MetricQuery, grant: Grant, limits: PageLimits
+) -> CompiledQuery:
+    """The compiled question, which costs no more than the role may spend."""
+    with timed(Stage.COMPILE):
+        compiled = await publication.compile(query, grant, limits)
+        if grant.role.max_cost is not None:
+            compiled = await publication.with_cost(compiled)
+            grant.refuse_cost(compiled.cost or 0)
+        return compiled
+
+
 def _tag(version: str, compiled: CompiledQuery) -> str:
     """A name for the result: all that it depends on, the caller's row filter among the parameters."""
     return _digest(version, compiled.sql, sorted(compiled.parameters.items()))
@@ -348,50 +413,6 @@ def _digest(*parts: object) -> str:
 
 def _first_column(answer: Answer) -> Answer:
     return replace(answer, table=answer.table.select([0]), columns=answer.columns[:1])
-
-
-def _with_hashes(
-    columns: tuple[Column, ...], table: pa.Table, *, masked: Collection[str], secret: bytes
-) -> tuple[tuple[Column, ...], pa.Table]:
-    """The columns that the role sees hashed, as texts that tell values apart and nothing else."""
-    for position, column in enumerate(columns):
-        if column.name in masked:
-            values = table.column(position).to_pylist()
-            texts = {value: hashed(value, secret) for value in set(values)}
-            table = table.set_column(position, column.name, pa.array(map(texts.get, values), pa.string()))
-            shown = replace(column, type=ValueType.STRING)
-            columns = (*columns[:position], shown, *columns[position + 1 :])
-    return columns, table
-
-
-def _conform(columns: tuple[Column, ...], rows: pa.Table) -> tuple[tuple[Column, ...], pa.Table]:
-    """The columns with every type known, and the rows in just these types."""
-    typed = tuple(
-        column if column.type else replace(column, type=value_type(field.type))
-        for column, field in zip(columns, rows.schema, strict=True)
-    )
-    # Engines truncate a date to a timestamp; a month is a day to its reader.
-    arrays = [
-        array.cast(pa.date32()) if column.type is ValueType.DATE else array
-        for column, array in zip(typed, rows.itercolumns(), strict=True)
-    ]
-    return typed, pa.table(arrays, names=[column.name for column in typed])
-
-
-def _in_zone(table: pa.Table, zone: str) -> pa.Table:
-    """The table with its times shown in the zone; naive, as they come, in UTC."""
-    if zone == _UTC:
-        return table
-    for position, field in enumerate(table.schema):
-        if pa.types.is_timestamp(field.type):
-            # Two steps: the first says that they are in UTC, the second only shows them elsewhere.
-            shown = (
-                table.column(position)
-                .cast(pa.timestamp(field.type.unit, _UTC))
-                .cast(pa.timestamp(field.type.unit, zone))
-            )
-            table = table.set_column(position, field.name, shown)
-    return table
 
 
 def _lineage(metric: Metric, catalog: Catalog, graph: LineageGraph, *, visible: Catalog) -> MetricLineage:
@@ -422,6 +443,23 @@ def _answered_with(compiled: CompiledQuery, version: str, answer: Answer | None 
     if answer is None:
         return known
     return replace(known, query_id=answer.query_id, rows=answer.table.num_rows, origin=answer.result_origin)
+
+
+@asynccontextmanager
+async def _within(limit: timedelta) -> AsyncIterator[None]:
+    """Raise `QueryTimeout` where the block takes longer."""
+    deadline = asyncio.timeout(limit.total_seconds())
+    try:
+        async with deadline:
+            yield
+    except TimeoutError as error:
+        if not deadline.expired():
+            raise
+        raise QueryTimeout(
+            f"The export took longer than {limit.total_seconds():g} s and was stopped",
+            hint="Ask for less at once, read faster, or raise INSIGHT_EXPORT_TIMEOUT_S.",
+            code="export_timeout",
+        ) from error
 
 
 def _ms(start: float, end: float) -> float:

@@ -135,6 +135,12 @@ class Settings(BaseSettings):
     deferred_lease_s: Annotated[float, Field(ge=1, le=3600)] = Field(
         15.0, description="Seconds without a sign of life until another replica takes a running query over."
     )
+    max_export_rows: int = Field(
+        5_000_000, ge=1, description="Rows of an export at most: some GB of text, and what half an hour can carry."
+    )
+    export_timeout_s: Seconds = Field(
+        1800.0, description="Seconds an export may take in all, the reader's time included; it holds a connection."
+    )
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Bytes of a request body at most; queries are small.")
     body_timeout_s: Seconds = Field(
         10.0, description="Seconds that a body may take to arrive: a full one at 100 KB/s, and queries are small."

@@ -10,13 +10,14 @@ import asyncio
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import duckdb
 import pyarrow as pa
@@ -25,8 +26,10 @@ from sqlalchemy.pool import QueuePool
 
 from api.catalog import ValueType
 from api.cost import estimated_cost
-from api.errors import InternalFault, InvalidQuery, QueryTimeout, Unavailable
+from api.errors import InternalFault, InvalidQuery, QueryTimeout, SemanticLayerError, Unavailable
 from api.filters import Value
+
+T = TypeVar("T")
 
 _HEADER_BYTES = 3 * 4096  # of a DuckDB file: the main header and two of the database
 _REMEMBERED_ESTIMATES = 5_000  # some 2 KB each, the statement shared with the compiler's plan
@@ -40,6 +43,27 @@ class EngineLimits:
     threads: int
     connections: int
     query_timeout: timedelta
+
+
+class RowStream:
+    """The rows of a statement that is under way; the next batch is computed when it is asked for.
+
+    One reader at a time.
+    """
+
+    def __init__(self, schema: pa.Schema, next_batch: Callable[[], Awaitable[pa.RecordBatch | None]]) -> None:
+        self.schema = schema
+        self._next_batch = next_batch
+
+    def __aiter__(self) -> AsyncIterator[pa.RecordBatch]:
+        """The stream itself."""
+        return self
+
+    async def __anext__(self) -> pa.RecordBatch:
+        """The next batch of rows."""
+        if (batch := await self._next_batch()) is None:
+            raise StopAsyncIteration
+        return batch
 
 
 class Warehouse:
@@ -112,20 +136,43 @@ class Warehouse:
         InvalidQuery
             The engine needs more memory than allowed.
         """
-        allowed_s = (within or self._limits.query_timeout).total_seconds()
         flight = _Flight()
-        running = asyncio.get_running_loop().run_in_executor(self._threads, self._run, sql, parameters, flight)
+        run = partial(self._run, sql, parameters, flight)
+        return await self._in_thread(run, flight, limit=within or self._limits.query_timeout)
+
+    @asynccontextmanager
+    async def stream(self, sql: str, parameters: Mapping[str, Value], *, batch_rows: int) -> AsyncIterator[RowStream]:
+        """The answer of one SELECT, computed and held a batch at a time; takes a connection for the block's length.
+
+        There is no time-out: whoever asks is cancelled, and the statement with it.
+
+        Raises
+        ------
+        InvalidQuery
+            As `query`; if rows have been answered by then, from the stream.
+        """
+        flight = _Flight()
+        with ExitStack() as closing:
+            begin = partial(self._begin_stream, sql, parameters, flight, batch_rows, closing)
+            reader, next_batch = await self._in_thread(begin, flight)
+            yield RowStream(reader.schema, lambda: self._in_thread(next_batch, flight))
+
+    async def _in_thread(self, work: Callable[[], T], flight: _Flight, *, limit: timedelta | None = None) -> T:
+        """What the work returns; where its time is up or the caller goes away, the flight's statement is stopped."""
+        running = asyncio.get_running_loop().run_in_executor(self._threads, work)
         try:
-            done, _ = await asyncio.wait((running,), timeout=allowed_s)
+            done, _ = await asyncio.wait((running,), timeout=limit.total_seconds() if limit else None)
         except asyncio.CancelledError:
             await _stopped(running, flight)
             raise
-        if not done:
+        if not done and limit:
             await _stopped(running, flight)
             raise QueryTimeout(
-                f"The query ran longer than {allowed_s:g} s and was stopped",
+                f"The query ran longer than {limit.total_seconds():g} s and was stopped",
                 hint="Ask for a shorter time range or fewer group-bys, or raise "
-                + ("INSIGHT_DEFERRED_TIMEOUT_S." if within else "INSIGHT_QUERY_TIMEOUT_S."),
+                + (
+                    "INSIGHT_QUERY_TIMEOUT_S." if limit == self._limits.query_timeout else "INSIGHT_DEFERRED_TIMEOUT_S."
+                ),
             )
         return running.result()
 
@@ -186,27 +233,53 @@ class Warehouse:
     def _run(self, sql: str, parameters: Mapping[str, Value], flight: _Flight) -> pa.Table:
         connection = self._connect()
         try:
-            duck = cast("duckdb.DuckDBPyConnection", connection.cursor())
-            with flight.watching(duck.interrupt):
+            with self._statement(connection, flight) as duck:
                 # Not `sql(…)`, which spares one copy of the rows but plans the statement twice: 0.3 to 2 ms.
                 duck.execute(sql, dict(parameters))
                 return duck.to_arrow_table()
-        except duckdb.OutOfMemoryException as error:
-            raise InvalidQuery(
+        finally:
+            connection.close()
+
+    def _begin_stream(
+        self, sql: str, parameters: Mapping[str, Value], flight: _Flight, batch_rows: int, closing: ExitStack
+    ) -> tuple[pa.RecordBatchReader, Callable[[], pa.RecordBatch | None]]:
+        connection = self._connect()
+        closing.callback(connection.close)
+        with self._statement(connection, flight) as duck:
+            # Not `execute(…)`, which computes and holds all rows before the first is read.
+            reader = duck.sql(sql, params=dict(parameters)).to_arrow_reader(batch_rows)
+        closing.callback(reader.close)
+
+        def next_batch() -> pa.RecordBatch | None:
+            with self._statement(connection, flight):
+                return next(reader, None)
+
+        return reader, next_batch
+
+    @contextmanager
+    def _statement(self, connection: sa.PoolProxiedConnection, flight: _Flight) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The driver's connection for work that the flight may stop; what it raises comes out as errors of ours."""
+        duck = cast("duckdb.DuckDBPyConnection", connection.cursor())
+        try:
+            with flight.watching(duck.interrupt):
+                yield duck
+        except (duckdb.Error, OSError) as error:  # the latter from Arrow, around the engine's own words
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: Exception) -> SemanticLayerError:
+        words = str(error)
+        if isinstance(error, duckdb.OutOfMemoryException) or words.startswith("Out of Memory Error"):
+            return InvalidQuery(
                 f"The query needs more than the {self._limits.memory_mb} MB it may use",
                 hint="Ask for fewer group-bys or a shorter time range, or raise INSIGHT_ENGINE_MEMORY_MB.",
                 code="query_too_large",
-            ) from error
-        except (duckdb.ConversionException, duckdb.OutOfRangeException) as error:
-            raise InvalidQuery(
+            )
+        out_of_range = (duckdb.ConversionException, duckdb.OutOfRangeException)
+        if isinstance(error, out_of_range) or words.startswith(("Conversion Error", "Out of Range Error")):
+            return InvalidQuery(
                 "A value of the query is out of the range of its field", hint="Use a value that the field can hold."
-            ) from error
-        except duckdb.Error as error:
-            raise InternalFault(
-                "The warehouse refused the query", hint="Report the request id.", code="warehouse_error"
-            ) from error
-        finally:
-            connection.close()
+            )
+        return InternalFault("The warehouse refused the query", hint="Report the request id.", code="warehouse_error")
 
 
 def value_type(arrow: pa.DataType) -> ValueType:
@@ -243,7 +316,7 @@ def _hardened(limits: EngineLimits) -> dict[str, str]:
     }
 
 
-async def _stopped(running: asyncio.Future[pa.Table], flight: _Flight) -> None:
+async def _stopped(running: asyncio.Future[T], flight: _Flight) -> None:
     """Return once the statement has stopped, however it ended; then its connection is back in the pool."""
     flight.stop()
     await asyncio.wait((running,))

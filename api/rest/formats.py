@@ -1,32 +1,25 @@
-"""Answers as bytes: JSON, CSV, Arrow and Parquet, chosen by the Accept header."""
+"""Answers as bytes: JSON with all that is to say of them, or just the rows in another format; Accept chooses."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Any
 
 import orjson
-import pyarrow as pa
-import pyarrow.parquet
 
 from api.errors import NotAcceptable
 from api.rest.resources import AnswerResource, Resource
+from api.rest.rows import ARROW, CSV, JSON_OPTIONS, NDJSON, PARQUET, document, plain, rows
 from api.service import Answer
 
 JSON = "application/json"
-CSV = "text/csv"
-ARROW = "application/vnd.apache.arrow.stream"
-PARQUET = "application/vnd.apache.parquet"
-BINARY = (ARROW, PARQUET)
-OFFERED = (JSON, CSV, *BINARY)
+TEXTS, BINARY = (CSV, NDJSON), (ARROW, PARQUET)
+OFFERED = (JSON, CSV, ARROW, PARQUET, NDJSON)
+STREAMED = (NDJSON, CSV, ARROW, PARQUET)
 
 
-def negotiate(accept: str | None) -> str:
-    """The offered media type that the Accept header likes best; JSON where it says nothing (RFC 9110, 12.5.1).
+def negotiate(accept: str | None, offered: Sequence[str] = OFFERED) -> str:
+    """The offered media type that the Accept header likes best, the first where it says nothing (RFC 9110, 12.5.1).
 
     Raises
     ------
@@ -34,9 +27,9 @@ def negotiate(accept: str | None) -> str:
         The header excludes every offered type.
     """
     ranges = [_media_range(part) for part in accept.split(",")] if accept and accept.strip() else [("*/*", 1.0)]
-    ranked = sorted(OFFERED, key=lambda offered: -_liking(offered, ranges))  # stable, so JSON wins a tie
+    ranked = sorted(offered, key=lambda each: -_liking(each, ranges))  # stable, so the first wins a tie
     if _liking(ranked[0], ranges) == 0:
-        raise NotAcceptable("None of the accepted formats is offered", hint=f"Accept one of: {', '.join(OFFERED)}.")
+        raise NotAcceptable("None of the accepted formats is offered", hint=f"Accept one of: {', '.join(offered)}.")
     return ranked[0]
 
 
@@ -58,12 +51,12 @@ def _liking(offered: str, ranges: Iterable[tuple[str, float]]) -> float:
 
 def render(answer: Answer, media_type: str) -> bytes:
     """The rows of the answer in the format; JSON carries columns and meta besides, the others just the rows."""
-    return _RENDERERS[media_type](answer)
+    return _json(answer) if media_type == JSON else document(media_type, answer.table)
 
 
 def encode(resource: Resource) -> bytes:
     """The resource as JSON: a decimal is a number with all its digits, a time ends in Z, a day is ISO 8601."""
-    return orjson.dumps(resource, default=_encodable, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z)
+    return orjson.dumps(resource, default=_encodable, option=JSON_OPTIONS)
 
 
 def _encodable(value: object) -> object:
@@ -78,66 +71,3 @@ def _encodable(value: object) -> object:
 
 def _json(answer: Answer) -> bytes:
     return encode(AnswerResource.of(answer, rows=rows(answer.table)))
-
-
-def rows(table: pa.Table) -> list[dict[str, Any]]:
-    """The rows as objects for orjson: a decimal is a JSON number with all its digits, a day is ISO 8601."""
-    columns = [_values(array) for array in table.itercolumns()]
-    names = table.column_names
-    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
-
-
-def _values(array: pa.ChunkedArray) -> list[Any]:
-    values: list[Any] = array.to_pylist()
-    if not pa.types.is_decimal(array.type):
-        return values
-    # As text, since a float would lose digits. (Not by pa.array(texts): it imports pandas, a second and 40 MB.)
-    return [None if value is None else orjson.Fragment(plain(value)) for value in values]
-
-
-def plain(number: Decimal) -> str:
-    """The shortest text of the exact number: `5061245.81634`, never an exponent."""
-    text = f"{number:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _csv(answer: Answer) -> bytes:
-    sink = io.StringIO()
-    writer = csv.writer(sink)
-    writer.writerow(answer.table.column_names)
-    writer.writerows(zip(*map(_texts, answer.table.itercolumns()), strict=True))
-    return sink.getvalue().encode()
-
-
-def _texts(array: pa.ChunkedArray) -> Iterator[str]:
-    """As JSON would write each value, with nothing for a null."""
-    for value in array.to_pylist():
-        match value:
-            case None:
-                yield ""
-            case bool():
-                yield "true" if value else "false"
-            case Decimal():
-                yield plain(value)
-            case datetime(tzinfo=None):
-                yield value.isoformat() + "Z"
-            case datetime():
-                yield value.isoformat()
-            case _:
-                yield str(value)
-
-
-def _arrow(answer: Answer) -> bytes:
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, answer.table.schema) as writer:
-        writer.write_table(answer.table)
-    return sink.getvalue()
-
-
-def _parquet(answer: Answer) -> bytes:
-    sink = io.BytesIO()
-    pa.parquet.write_table(answer.table, sink, compression="zstd")
-    return sink.getvalue()
-
-
-_RENDERERS: Mapping[str, Callable[[Answer], bytes]] = {JSON: _json, CSV: _csv, ARROW: _arrow, PARQUET: _parquet}

@@ -163,7 +163,7 @@ DESCRIPTIONS: Mapping[int, str] = {
     415: "The Content-Type is not application/json, or the body is packed.",
     422: "The request is malformed, or cannot be answered.",
     429: "More than the caller may ask now; see Retry-After.",
-    503: "Nothing is published yet, or the warehouse is away; see Retry-After.",
+    503: "Nothing is published yet, the warehouse is away, or too much is asked at once; see Retry-After.",
     504: "The query ran longer than allowed.",
 }
 

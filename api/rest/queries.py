@@ -32,11 +32,16 @@ IfNoneMatch = Annotated[
 _MEASURED = headers("ETag", "Server-Timing", "X-Next-Cursor")
 
 
+def rows_content() -> Document:
+    """The OpenAPI entries for rows in every format but JSON."""
+    texts: Document = {media_type: {"schema": {"type": "string"}} for media_type in formats.TEXTS}
+    binary: Document = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in formats.BINARY}
+    return texts | binary
+
+
 def rows_answered(*led: Document, model: type[AnswerResource] = AnswerResource) -> dict[int | str, Document]:
     """The OpenAPI entries of a route that answers rows, as `model` in JSON."""
-    texts: Document = {formats.CSV: {"schema": {"type": "string"}}}
-    binary: Document = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in formats.BINARY}
-    rows: Document = {"model": model, "content": texts | binary, "headers": _MEASURED, **links(*led)[200]}
+    rows: Document = {"model": model, "content": rows_content(), "headers": _MEASURED, **links(*led)[200]}
     unchanged = {"description": "The answer is the one that If-None-Match names.", "headers": _MEASURED}
     return {200: rows, 304: unchanged, **problems.describe(406, 504)}
 

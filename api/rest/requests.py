@@ -302,5 +302,14 @@ class QueryBody(Body):
         )
 
 
+class ExportBody(QueryBody):
+    """A question for metrics, of which all rows are answered."""
+
+    limit: int | None = Field(
+        None, ge=1, strict=True, description="Rows at most; without one, an answer that is too large breaks off."
+    )
+    offset: int = Field(0, ge=0, le=0, strict=True, description="An export begins with the first row.")
+
+
 def _all(parts: Sequence[Filter]) -> Filter | None:
     return AllOf(tuple(parts)) if len(parts) > 1 else next(iter(parts), None)

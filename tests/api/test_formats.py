@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from api.rest.formats import rows
+from api.rest.rows import document, row_encoder, rows
 
 CSV = "text/csv"
 ARROW = "application/vnd.apache.arrow.stream"
 PARQUET = "application/vnd.apache.parquet"
+NDJSON = "application/x-ndjson"
 
 # A null, a boolean, a day, a text with a null, an integer, a decimal and a float.
 QUERY = {
@@ -109,7 +110,34 @@ async def test_csv_quotes_what_needs_it(api: httpx.AsyncClient) -> None:
     assert [row[0] for row in rows[1:]] == names
 
 
-@pytest.mark.parametrize("media_type", ["application/json", CSV, ARROW, PARQUET])
+async def test_ndjson_is_a_line_for_each_row_of_json(api: httpx.AsyncClient, expected: list[dict[str, Any]]) -> None:
+    response = await ask(api, NDJSON)
+
+    assert response.headers["content-type"] == NDJSON
+    assert response.content.endswith(b"}\n")
+    assert [json.loads(line, parse_float=Decimal) for line in response.content.splitlines()] == expected
+
+
+@pytest.mark.parametrize("media_type", [CSV, NDJSON, ARROW, PARQUET])
+def test_rows_that_are_written_piece_by_piece_are_the_same_as_written_at_once(media_type: str) -> None:
+    days = [date(2019, 1, 1), None, date(2019, 1, 3)] * 1_000
+    sums = [Decimal("0.10"), Decimal("-12345678901234567890.5"), None] * 1_000
+    table = pa.table({"day": days, "sum": pa.array(sums, pa.decimal128(38, 2)), "text": ['a,"b\n', "", None] * 1_000})
+
+    encoder = row_encoder(media_type, table.schema)
+    pieces = [encoder.add(table.slice(start, 700)) for start in range(0, table.num_rows, 700)]
+    written = b"".join((*pieces, encoder.end()))
+
+    match media_type:
+        case "application/vnd.apache.arrow.stream":
+            assert pa.ipc.open_stream(written).read_all() == table
+        case "application/vnd.apache.parquet":
+            assert pyarrow.parquet.read_table(io.BytesIO(written)) == table
+        case _:
+            assert written == document(media_type, table)
+
+
+@pytest.mark.parametrize("media_type", ["application/json", CSV, ARROW, PARQUET, NDJSON])
 async def test_an_answer_without_rows_is_one_in_every_format(api: httpx.AsyncClient, media_type: str) -> None:
     response = await ask(api, media_type, QUERY | {"time_range": {"start": "2001-01-01", "end": "2001-01-02"}})
 
@@ -119,6 +147,8 @@ async def test_an_answer_without_rows_is_one_in_every_format(api: httpx.AsyncCli
             assert response.json()["data"] == []
         case "text/csv":
             assert response.text.split() == [",".join((*QUERY["group_by"], *QUERY["metrics"]))]
+        case "application/x-ndjson":
+            assert response.content == b""
         case "application/vnd.apache.arrow.stream":
             assert pa.ipc.open_stream(response.content).read_all().num_rows == 0
         case _:
@@ -139,6 +169,7 @@ async def test_an_answer_without_rows_is_one_in_every_format(api: httpx.AsyncCli
         ("application/json;q=0, */*;q=0.1", CSV),
         ("application/json;q=0.1, application/*;q=0.9", ARROW),
         (f"image/png, {PARQUET}", PARQUET),
+        (f"{NDJSON}, */*;q=0.1", NDJSON),
         (f"{ARROW}; q=1.0 , text/csv", CSV),
     ],
 )
