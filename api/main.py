@@ -53,6 +53,8 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("marketing-insight"),
         description=_DESCRIPTION,
         lifespan=lifespan,
+        # FastAPI's own would hand paths, query strings and the values of refused bodies to whatever provider is global.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         # The path's parameters already say it; a second copy in every operation id helps nobody.
         generate_unique_id_function=lambda route: route.name,
     )
