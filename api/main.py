@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 
 import structlog
 from fastapi import FastAPI
 
 from api.cache import ResultCache
+from api.errors import SemanticLayerError
 from api.keys import ApiKeys, hash_secret, open_state
 from api.observer import open_observer
 from api.opened import OpenPublication, open_publication
@@ -40,6 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as closing:  # in reverse, whatever happens
+            closing.push(partial(_note_fault, app))
             state = open_state(settings.state_url)
             closing.callback(state.dispose)
             app.state.keys = ApiKeys(state) if settings.auth is AuthMode.REQUIRED else None
@@ -63,6 +66,12 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (catalog.router, queries.router, operations.router):
         app.include_router(router)
     return app
+
+
+def _note_fault(app: FastAPI, _: object, error: BaseException | None, __: object) -> None:
+    """Keep what ended the application for whoever runs it; the server in between would not tell."""
+    if isinstance(error, SemanticLayerError):
+        app.state.fault = error
 
 
 async def _semantic_layer(

@@ -15,6 +15,7 @@ import structlog
 import uvloop
 from fastapi import FastAPI
 from granian.constants import Interfaces
+from granian.errors import FatalError
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
@@ -32,9 +33,14 @@ def run(app: FastAPI, *, host: str, port: int) -> None:
     ------
     WrongSetting
         The port is taken.
+    SemanticLayerError
+        The application cannot start.
     """
     _check_free(host, port)
-    uvloop.run(_serve(app, host, port))
+    try:
+        uvloop.run(_serve(app, host, port))
+    except FatalError as error:  # all that Granian says of an application that did not start
+        raise getattr(app.state, "fault", error) from None
 
 
 async def _serve(app: FastAPI, host: str, port: int) -> None:
