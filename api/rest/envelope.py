@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import RequestTooLarge
+from api.redaction import redacted
 from api.rest import problems
 from api.rest.recording import Recording
 
@@ -56,4 +57,4 @@ class Envelope:
 
 def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
-    return given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _SAFE_ID.fullmatch(given) and redacted(given) == given else uuid.uuid4().hex
