@@ -257,7 +257,8 @@ def _value(field: str, value: Value, type_: ValueType, zone: tzinfo) -> Value:
         return _converted(value, type_, zone)
     except (ValueError, OverflowError, InvalidOperation) as error:
         raise InvalidQuery(
-            f"{field} takes values of type {type_}, which {value!r:.100} is not",
+            # Not which: it may be somebody's name, or a row filter's, which its caller must not learn.
+            f"{field} takes values of type {type_}, which one of those given is not",
             hint=f"Write it as {_EXAMPLES[type_]}.",
             code="invalid_value",
         ) from error

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 
 import sqlalchemy as sa
@@ -17,6 +18,7 @@ from api.allowance import Allowances
 from api.cache import ResultCache
 from api.deferred import DeferredQueries
 from api.deferred_store import DeferredStore, StoreLimits
+from api.errors import SemanticLayerError
 from api.export import ExportLimits
 from api.gate import Failures, Gate
 from api.issuer import IssuerKeys
@@ -49,6 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as closing:  # in reverse, whatever happens
+            closing.push(partial(_note_fault, app))
             state = open_state(settings.state_url)
             closing.callback(state.dispose)
             app.state.telemetry = telemetry = Telemetry()
@@ -85,6 +88,8 @@ def create_app(settings: Settings) -> FastAPI:
         # Behind a proxy that ends TLS the redirect would be to http, and the credential would follow it.
         # Others would build it from the Host header, and send a body twice.
         redirect_slashes=False,
+        # FastAPI's own would hand paths, query strings and the values of refused bodies to whatever provider is global.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         # The path's parameters already say it; a second copy in every operation id helps nobody.
         generate_unique_id_function=lambda route: route.name,
     )
@@ -95,6 +100,12 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router)
     contract.describe(app)
     return app
+
+
+def _note_fault(app: FastAPI, _: object, error: BaseException | None, __: object) -> None:
+    """Keep what ended the application for whoever runs it; the server in between would not tell."""
+    if isinstance(error, SemanticLayerError):
+        app.state.fault = error
 
 
 async def _semantic_layer(

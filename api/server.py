@@ -18,6 +18,7 @@ import structlog
 import uvloop
 from fastapi import FastAPI
 from granian.constants import HTTPModes, Interfaces
+from granian.errors import FatalError
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
@@ -55,9 +56,14 @@ def run(app: FastAPI, *, host: str, port: int, connections: int, stopping: Stopp
     ------
     WrongSetting
         The port is taken.
+    SemanticLayerError
+        The application cannot start.
     """
     _check_free(host, port)
-    uvloop.run(_serve(app, host, port, connections=_affordable(connections), stopping=stopping))
+    try:
+        uvloop.run(_serve(app, host, port, connections=_affordable(connections), stopping=stopping))
+    except FatalError as error:  # all that Granian says of an application that did not start
+        raise getattr(app.state, "fault", error) from None
 
 
 async def _serve(app: FastAPI, host: str, port: int, *, connections: int, stopping: Stopping) -> None:

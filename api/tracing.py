@@ -8,19 +8,41 @@ the catalog gave, never a value, a path or SQL.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import structlog
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.trace import Span, SpanKind, StatusCode, format_trace_id, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from api.observation import Decision, Observation
 
+_log = structlog.get_logger(__name__)
+
 _FLUSH_S = 5.0  # a collector that is away must not hold up the end of the process
+
+
+class _Exporter(OTLPSpanExporter):
+    """Says once that the collector is lost, and once that it is back; the library would say it at every try."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_lost = False
+        logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send the spans; those that cannot be sent are lost."""
+        result = super().export(spans)
+        is_lost = result is not SpanExportResult.SUCCESS
+        if is_lost != self._is_lost:
+            self._is_lost = is_lost
+            _log.warning("tracing_collector_lost") if is_lost else _log.info("tracing_collector_back")
+        return result
 
 
 class Tracing:
@@ -30,7 +52,7 @@ class Tracing:
         # A provider of our own: the global one would trace libraries too, with attributes that we do not know.
         named = Resource.create({SERVICE_NAME: "marketing-insight"}).merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=named, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._provider.add_span_processor(BatchSpanProcessor(_Exporter()))
         self._tracer = self._provider.get_tracer("api")
         self._propagator = TraceContextTextMapPropagator()
         self._open: dict[str, Span] = {}

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import SemanticLayerError, Unavailable
+from api.redaction import redacted
 from api.rest import problems
 from api.rest.exchange import Ending, Exchange, Patience
 from api.rest.recording import Recording
@@ -77,4 +78,4 @@ def _without_body(send: Send) -> Send:
 
 def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
-    return given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _SAFE_ID.fullmatch(given) and redacted(given) == given else uuid.uuid4().hex
