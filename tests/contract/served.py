@@ -91,7 +91,8 @@ class Operation:
             more["content"] = json.dumps(asked.body).encode()
         headers = {"Content-Type": JSON} if "content" in more else {}
         headers |= dict(asked.headers) | more.pop("headers", {})
-        return await client.request(self.method.upper(), path, params=dict(asked.query), headers=headers, **more)
+        more.setdefault("params", dict(asked.query))
+        return await client.request(self.method.upper(), path, headers=headers, **more)
 
 
 class Contract:
