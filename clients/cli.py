@@ -31,7 +31,9 @@ class Format(StrEnum):
     TABLE = "table"
     CSV = "csv"
     JSON = "json"
+    NDJSON = "ndjson"
     PARQUET = "parquet"
+    ARROW = "arrow"
     CHART = "chart"
 
 
@@ -80,10 +82,15 @@ def query(
     limit: Annotated[int | None, typer.Option("-n", "--limit", min=1, help="Rows at most.")] = None,
     output: Annotated[Format, typer.Option("-f", "--format", help="How to show it.")] = Format.TABLE,
     out: Annotated[Path | None, typer.Option(help="Write to this file, not to the screen.")] = None,
+    every_row: Annotated[
+        bool, typer.Option("--all", help="Every row, beyond the limit of an answer; as csv, ndjson, parquet or arrow.")
+    ] = False,
 ) -> None:
     """Ask for metrics."""
     if (start is None) != (end is None):
         raise typer.BadParameter("--start and --end go together")
+    if every_row and output not in _STREAMED:
+        raise typer.BadParameter(f"--all needs -f {', '.join(_STREAMED)}")
     request = {
         "metrics": metric,
         "group_by": group_by,
@@ -94,14 +101,19 @@ def query(
     }
     request = {key: value for key, value in request.items() if value}
     with _client() as client:
-        _show(_rendered(client, request, output), out)
+        if every_row:
+            _export(client, request, output, out)
+        else:
+            _show(_rendered(client, request, output), out)
 
 
-_MEDIA_TYPES = {
+_STREAMED = {
     Format.CSV: "text/csv",
-    Format.JSON: "application/json",
+    Format.NDJSON: "application/x-ndjson",
     Format.PARQUET: "application/vnd.apache.parquet",
+    Format.ARROW: "application/vnd.apache.arrow.stream",
 }
+_MEDIA_TYPES = {**_STREAMED, Format.JSON: "application/json"}
 
 
 @app.command()
@@ -162,6 +174,28 @@ def _rendered(client: Client, request: dict[str, Any], output: Format) -> bytes:
     if answer["meta"]["truncated"]:
         text += f"\n(the first {answer['meta']['row_count']} rows; more follow)"
     return text.encode()
+
+
+def _export(client: Client, request: dict[str, Any], output: Format, out: Path | None) -> None:
+    """Write every row to the file, which is there once it is whole, or else to the screen."""
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    media_type = _STREAMED[output]
+    if out is None:
+        client.export(request, sys.stdout.buffer, media_type=media_type)
+        return
+    half = out.with_name(f"{out.name}.part")
+    try:
+        columns = (SpinnerColumn(), TextColumn("Exporting"), DownloadColumn(), TimeElapsedColumn())
+        with half.open("wb") as target, Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+            task = shown.add_task("", total=None)
+            client.export(
+                request, target, media_type=media_type, progress=lambda size: shown.update(task, completed=size)
+            )
+        half.replace(out)
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def _show(content: bytes, out: Path | None) -> None:
