@@ -31,7 +31,9 @@ class Format(StrEnum):
     TABLE = "table"
     CSV = "csv"
     JSON = "json"
+    NDJSON = "ndjson"
     PARQUET = "parquet"
+    ARROW = "arrow"
     CHART = "chart"
 
 
@@ -91,6 +93,9 @@ def query(
     is_whole: Annotated[bool, typer.Option("--all", help="Every page, not the first alone; no parquet.")] = False,
     output: Annotated[Format, typer.Option("-f", "--format", help="How to show it.")] = Format.TABLE,
     out: Annotated[Path | None, typer.Option(help="Write to this file, not to the screen.")] = None,
+    every_row: Annotated[
+        bool, typer.Option("--all", help="Every row, beyond the limit of an answer; as csv, ndjson, parquet or arrow.")
+    ] = False,
 ) -> None:
     """Ask for metrics."""
     if (start is None) != (end is None):
@@ -109,14 +114,19 @@ def query(
     }
     request = {key: value for key, value in request.items() if value}
     with _client() as client:
-        _show(_rendered_whole(client, request, output) if is_whole else _rendered(client, request, output), out)
+        if is_whole and output in _STREAMED:
+            _export(client, {name: value for name, value in request.items() if name != "limit"}, output, out)
+        else:
+            _show(_rendered_whole(client, request, output) if is_whole else _rendered(client, request, output), out)
 
 
-_MEDIA_TYPES = {
+_STREAMED = {
     Format.CSV: "text/csv",
-    Format.JSON: "application/json",
+    Format.NDJSON: "application/x-ndjson",
     Format.PARQUET: "application/vnd.apache.parquet",
+    Format.ARROW: "application/vnd.apache.arrow.stream",
 }
+_MEDIA_TYPES = {**_STREAMED, Format.JSON: "application/json"}
 
 
 @app.command()
@@ -177,24 +187,39 @@ def _rendered(client: Client, request: dict[str, Any], output: Format) -> bytes:
 
 
 def _rendered_whole(client: Client, request: dict[str, Any], output: Format) -> bytes:
-    """Every page: a table or chart of them all, CSV under one heading, or one JSON document a line."""
-    match output:
-        case Format.PARQUET:
-            raise typer.BadParameter("--all writes no parquet, which is one file a page; use -f csv")
-        case Format.CSV:
-            first, *others = client.pages_bytes(request, media_type=_MEDIA_TYPES[output])
-            return b"".join([first, *(page.partition(b"\n")[2] for page in others)])
-        case Format.JSON:
-            return b"\n".join(client.pages_bytes(request, media_type=_MEDIA_TYPES[output]))
-        case _:
-            pages = list(client.pages(request))
-            return _drawn([row for page in pages for row in page["data"]], pages[0]["columns"], output).encode()
+    """Every page: a table or chart of them all, or one JSON document a line."""
+    if output is Format.JSON:
+        return b"\n".join(client.pages_bytes(request, media_type=_MEDIA_TYPES[output]))
+    pages = list(client.pages(request))
+    return _drawn([row for page in pages for row in page["data"]], pages[0]["columns"], output).encode()
 
 
 def _drawn(rows: list[dict[str, Any]], columns: list[dict[str, Any]], output: Format) -> str:
     if output is Format.CHART:
         return render_chart(rows, columns=columns)
     return render_table(rows, columns=[column["name"] for column in columns])
+
+
+def _export(client: Client, request: dict[str, Any], output: Format, out: Path | None) -> None:
+    """Write every row to the file, which is there once it is whole, or else to the screen."""
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    media_type = _STREAMED[output]
+    if out is None:
+        client.export(request, sys.stdout.buffer, media_type=media_type)
+        return
+    half = out.with_name(f"{out.name}.part")
+    try:
+        columns = (SpinnerColumn(), TextColumn("Exporting"), DownloadColumn(), TimeElapsedColumn())
+        with half.open("wb") as target, Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+            task = shown.add_task("", total=None)
+            client.export(
+                request, target, media_type=media_type, progress=lambda size: shown.update(task, completed=size)
+            )
+        half.replace(out)
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def _show(content: bytes, out: Path | None) -> None:

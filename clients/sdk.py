@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import httpx
 
 _TIMEOUT_S = 60.0  # twice the service's own query time-out
+_EXPORT_TIMEOUT_S = 600.0  # until the first rows, which may have to wait for a place and to be sorted
 _READY_PAUSE_S = 0.2
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.1, 2.0  # between looks at a submitted query
 
@@ -110,8 +111,45 @@ class Client:
         return (response.content for response in self._pages(request, accept=media_type))
 
     def query_bytes(self, request: Mapping[str, Any], *, media_type: str) -> bytes:
-        """The answer in another format: `text/csv`, or the Arrow or Parquet type."""
+        """The answer in another format: `text/csv`, or the NDJSON, Arrow or Parquet type."""
         return self._send("POST", "/v1/query", json=request, headers={"Accept": media_type}).content
+
+    def export(
+        self,
+        request: Mapping[str, Any],
+        target: BinaryIO,
+        *,
+        media_type: str,
+        progress: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        """Write all the rows of the answer to the target, as they arrive; any number of them, in little memory.
+
+        `progress` is called with the number of bytes after each part.
+
+        Raises
+        ------
+        ApiError
+            The service refused, or the export broke off: then what was written is not whole.
+        """
+        asked = self._http.stream(
+            "POST", "/v1/export", json=request, headers={"Accept": media_type}, timeout=_EXPORT_TIMEOUT_S
+        )
+        try:
+            with asked as response:
+                if response.is_error:
+                    response.read()
+                    raise _refusal(response)
+                for part in response.iter_bytes():
+                    target.write(part)
+                    progress(response.num_bytes_downloaded)
+        except httpx.RemoteProtocolError as error:
+            raise ApiError(
+                "The export broke off, and what has arrived is not whole",
+                hint="Ask for less at once, such as a month, or see the service's log.",
+                code="export_broke_off",
+            ) from error
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
 
     def submit(self, request: Mapping[str, Any]) -> str:
         """The id of the request, which now waits to be run in the background; for those that take long."""
@@ -177,14 +215,17 @@ class Client:
         try:
             response = self._http.request(method, path, **request)
         except httpx.HTTPError as error:
-            raise ApiError(
-                f"The service at {self._http.base_url} cannot be reached: {error}",
-                hint="Start it with `insight serve`, or set INSIGHT_API_URL.",
-                code="unreachable",
-            ) from error
+            raise self._unreachable(error) from error
         if response.is_error:
             raise _refusal(response)
         return response
+
+    def _unreachable(self, error: httpx.HTTPError) -> ApiError:
+        return ApiError(
+            f"The service at {self._http.base_url} cannot be reached: {error}",
+            hint="Start it with `insight serve`, or set INSIGHT_API_URL.",
+            code="unreachable",
+        )
 
 
 def _refusal(response: httpx.Response) -> ApiError:

@@ -51,7 +51,7 @@ async def run_export(
 ) -> Response:
     """All the rows of an answer in one stream, beyond the limit of a page; neither kept nor taken from what is kept."""
     media_type = formats.negotiate(accept, formats.STREAMED)
-    if request.scope.get("http_version") == "1.0":
+    if request.scope["http_version"] in ("1", "1.0"):  # the former is Granian's word
         raise UnreadableRequest(
             "HTTP/1.0 cannot tell a whole export from one that broke off",
             hint="Use HTTP/1.1; a proxy may need a setting for it, such as nginx's proxy_http_version.",
