@@ -90,11 +90,8 @@ def query(
     compare: Annotated[Compare | None, typer.Option(help="Beside each metric, itself over an earlier range.")] = None,
     time_zone: Annotated[str | None, typer.Option(help="Where times of day are shown, as Europe/Berlin.")] = None,
     limit: Annotated[int | None, typer.Option("-n", "--limit", min=1, help="Rows at most; with --all, a page.")] = None,
-    is_whole: Annotated[bool, typer.Option("--all", help="Every page, not the first alone; no parquet.")] = False,
-    output: Annotated[Format, typer.Option("-f", "--format", help="How to show it.")] = Format.TABLE,
-    out: Annotated[Path | None, typer.Option(help="Write to this file, not to the screen.")] = None,
-    every_row: Annotated[
-        bool, typer.Option("--all", help="Every row, beyond the limit of an answer; as csv, ndjson, parquet or arrow.")
+    is_whole: Annotated[
+        bool, typer.Option("--all", help="Every row, not the first page alone; -f csv, ndjson, parquet, arrow stream.")
     ] = False,
 ) -> None:
     """Ask for metrics."""
