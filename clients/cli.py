@@ -93,6 +93,8 @@ def query(
     is_whole: Annotated[
         bool, typer.Option("--all", help="Every row, not the first page alone; -f csv, ndjson, parquet, arrow stream.")
     ] = False,
+    output: Annotated[Format, typer.Option("-f", "--format", help="How to show it.")] = Format.TABLE,
+    out: Annotated[Path | None, typer.Option(help="Write to this file, not to the screen.")] = None,
 ) -> None:
     """Ask for metrics."""
     if (start is None) != (end is None):
