@@ -175,6 +175,14 @@ class Catalog:
         """
         if (dimension := self.dimensions.get(text)) is not None:
             return GroupBy(dimension=dimension, grain=_finest(dimension.grains))
+        if text in GRAINS and METRIC_TIME in self.dimensions:
+            asked = f"{METRIC_TIME}__{text}"
+            raise UnknownName(
+                f"There is no dimension {text!r}",
+                hint=f"Did you mean {asked}?",
+                code="unknown_dimension",
+                nearest=(asked,),
+            )
         name, _, grain = text.rpartition("__")
         if (dimension := self.dimensions.get(name)) is None or not (grain in GRAINS or grain.startswith(_EXTRACT)):
             return GroupBy(dimension=self.dimension(text), grain=None)

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from api.allowance import Allowance
+from api.catalog import nearest
 from api.errors import (
     Failure,
     InternalFault,
@@ -27,6 +28,7 @@ from api.errors import (
 )
 from api.observation import observed
 from api.redaction import redacted
+from api.rest.requests import KEYS
 
 _log = structlog.get_logger(__name__)
 
@@ -253,7 +255,8 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     faults = [_fault(item) for item in items[:_SHOWN_FAULTS]]
     first = faults[0]
     if any(item["type"] == "json_invalid" for item in items[:1]):
-        unreadable = UnreadableRequest(f"The body is not JSON: {first['message']}", hint=_HTTP_HINTS[400])
+        place = f"{items[0]['ctx']['error']}, at character {items[0]['loc'][-1]}"
+        unreadable = UnreadableRequest(f"The body is not JSON: {place}", hint=_HTTP_HINTS[400])
         return response(request, unreadable)
     detail = f"{first['field']}: {first['message']}" + (f" (and {len(items) - 1} more)" if len(items) > 1 else "")
     malformed = InvalidQuery(detail, hint="See /docs for the shape of the request.", code="malformed_request")
@@ -262,7 +265,19 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 
 def _fault(item: Mapping[str, Any]) -> dict[str, str]:
     field = ".".join(str(part) for part in item["loc"])
-    return {"field": field if len(field) <= _SHOWN_FIELD else field[:_SHOWN_FIELD] + "…", "message": item["msg"]}
+    message = _WORDS.get(item["type"], item["msg"])
+    if item["type"] == "extra_forbidden" and (similar := nearest(str(item["loc"][-1]), KEYS)):
+        message += f"; did you mean {' or '.join(similar)}?"
+    return {"field": field if len(field) <= _SHOWN_FIELD else field[:_SHOWN_FIELD] + "…", "message": message}
+
+
+# Where pydantic speaks of Python.
+_WORDS = {
+    "extra_forbidden": "there is no such key here",
+    "missing": "it is needed",
+    "tuple_type": "write a list, as [1, 2]",
+    "model_attributes_type": 'write an object, as {"key": 1}',
+}
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
@@ -270,8 +285,8 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error.__cause__, SemanticLayerError):  # FastAPI makes a 400 of whatever is raised while it reads
         return response(request, error.__cause__)
     hint = _HTTP_HINTS.get(error.status_code, "See /docs for what is served.")
-    if error.status_code == HTTPStatus.NOT_FOUND and request.url.path.endswith("/"):
-        hint = "Leave out the slash at the end; see /docs for what is served."
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        hint = _way_out(request.url.path)
     problem = _Http(str(error.detail), hint=hint, code=_HTTP_CODES.get(error.status_code))
     problem.status, problem.title = error.status_code, str(error.detail)  # type: ignore[misc] # the router's own words
     answer = response(request, problem)
@@ -279,6 +294,14 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         answer.headers["Allow"] = ", ".join(_allowed(request))
     return answer
+
+
+def _way_out(path: str) -> str:
+    if path == "/":
+        return "Begin with GET /v1/metrics; see /docs for all that is served."
+    if path.endswith("/"):
+        return "Leave out the slash at the end; see /docs for what is served."
+    return "See /docs for what is served."
 
 
 def _allowed(request: Request) -> Iterator[str]:

@@ -194,6 +194,22 @@ class PresetBody(Body):
         return self.preset
 
 
+def _range_kind(body: object) -> str:
+    """Which of the three a range is, by its key; so an error names the fault of that one, not of all three."""
+    keys = body if isinstance(body, dict) else getattr(type(body), "model_fields", {})
+    return next(
+        (kind for key, kind in (("last", "last"), ("unit", "last"), ("preset", "preset")) if key in keys), "days"
+    )
+
+
+TimeRangeBody = Annotated[
+    Annotated[DateRangeBody, Tag("days")]
+    | Annotated[LastUnitsBody, Tag("last")]
+    | Annotated[PresetBody, Tag("preset")],
+    Discriminator(_range_kind),
+]
+
+
 class OrderByBody(Body):
     """Sort by a metric or group-by of the query."""
 
@@ -241,7 +257,7 @@ class QueryBody(Body):
     having: Items[FilterBody] = Field(
         (), description="Filters on asked metrics and what compare_to adds, after aggregation; all must hold."
     )
-    time_range: DateRangeBody | LastUnitsBody | PresetBody | None = Field(
+    time_range: TimeRangeBody | None = Field(
         None, description="Days, or relative to the as-of date of the data; filters the metric's time."
     )
     compare_to: CompareTo | None = Field(
@@ -313,3 +329,7 @@ class ExportBody(QueryBody):
 
 def _all(parts: Sequence[Filter]) -> Filter | None:
     return AllOf(tuple(parts)) if len(parts) > 1 else next(iter(parts), None)
+
+
+# Every key of every body, to propose one for what is none.
+KEYS = frozenset(field.alias or name for body in Body.__subclasses__() for name, field in body.model_fields.items())

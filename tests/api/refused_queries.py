@@ -31,6 +31,7 @@ REFUSED: tuple[tuple[str, Body, int, str], ...] = (
     ("an unknown group-by", {"metrics": ["line_count"], "group_by": ["customer__gendr"]}, 404, "unknown_dimension"),
     ("an unknown filter field", where("customer__gendr", "eq", "F"), 404, "unknown_dimension"),
     ("a metric in upper case", {"metrics": ["LINE_COUNT"]}, 404, "unknown_metric"),
+    ("a grain alone", {"metrics": ["line_count"], "group_by": ["month"]}, 404, "unknown_dimension"),
     ("a metric as a group-by", {"metrics": ["line_count"], "group_by": ["units_sold"]}, 422, "invalid_query"),
     ("a metric in where", where("line_count", "gt", 1), 422, "invalid_query"),
     ("nothing", {}, 422, "invalid_query"),

@@ -156,6 +156,47 @@ async def test_a_body_with_very_many_faults_gets_a_short_answer(api: httpx.Async
     assert len(json.dumps(body)) < 10_000
 
 
+@pytest.mark.parametrize(
+    ("body", "field", "message"),
+    [
+        ({"metric": ["line_count"]}, "body.metric", "there is no such key here; did you mean metrics?"),
+        ({"metrics": "line_count"}, "body.metrics", "write a list, as [1, 2]"),
+        (
+            {"metrics": ["line_count"], "time_range": {"start": "2019-01-01"}},
+            "body.time_range.days.end",
+            "it is needed",
+        ),
+        ({"metrics": ["line_count"], "time_range": {"last": 3}}, "body.time_range.last.unit", "it is needed"),
+        ({"metrics": ["line_count"], "where": [{"feld": "x"}]}, "body.where.0.comparison.field", "it is needed"),
+        ({"metrics": ["line_count"], "where": [1]}, "body.where.0.comparison", 'write an object, as {"key": 1}'),
+    ],
+)
+async def test_a_fault_is_said_in_the_words_of_json(
+    api: httpx.AsyncClient, body: Body, field: str, message: str
+) -> None:
+    refused = problem(await api.post("/v1/query", json=body), 422, "malformed_request")
+
+    assert {"field": field, "message": message} in refused["errors"]
+    assert not any("Body" in fault["field"] for fault in refused["errors"])
+
+
+async def test_what_is_no_json_is_said_with_its_place(api: httpx.AsyncClient) -> None:
+    body = problem(await post(api, b"{'metrics': ['line_count']}"), 400, "unreadable_request")
+
+    assert "double quotes, at character 1" in body["detail"]
+
+
+async def test_a_grain_alone_is_taken_for_the_time_of_the_metric(api: httpx.AsyncClient) -> None:
+    query = {"metrics": ["line_count"], "group_by": ["month"]}
+    body = problem(await api.post("/v1/query", json=query), 404, "unknown_dimension")
+
+    assert body["nearest"] == ["metric_time__month"]
+
+
+async def test_the_root_says_where_to_begin(api: httpx.AsyncClient) -> None:
+    assert "GET /v1/metrics" in problem(await api.get("/"), 404, "unknown_path")["hint"]
+
+
 async def test_each_fault_of_a_body_is_named_with_its_place(api: httpx.AsyncClient) -> None:
     body = problem(await api.post("/v1/query", json={"limit": 0, "offset": -1, "sql": 1}), 422, "malformed_request")
 
