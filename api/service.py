@@ -166,10 +166,8 @@ class SemanticLayer:
             ran_at = time.perf_counter()
         question, rows = compiled.question, result.table
         is_truncated = rows.num_rows > question.limit
-        columns, table = _conform(compiled.columns, rows.slice(0, question.limit))
         masked = {item.column for item in question.group_by if grant.role.hashes(item.dimension.name)}
-        columns, table = _with_hashes(columns, table, masked=masked, secret=self._hash_secret)
-        table = _in_zone(table, question.time_zone)
+        columns, table = self._shown(compiled, rows, masked)
         differing = (*sorted(masked), question.time_zone) if masked or question.time_zone != _UTC else ()
         answer = Answer(
             query_id=uuid.uuid4().hex,
@@ -232,6 +230,14 @@ class SemanticLayer:
 
     def _grant(self, principal: Principal) -> Grant:
         return self._policies.current().grant(principal)
+
+    def _shown(
+        self, compiled: CompiledQuery, rows: pa.Table, masked: Collection[str]
+    ) -> tuple[tuple[Column, ...], pa.Table]:
+        """The page as its caller sees it: typed, hashed where it must be, its times in the zone asked for."""
+        columns, table = _conform(compiled.columns, rows.slice(0, compiled.question.limit))
+        columns, table = _with_hashes(columns, table, masked=masked, secret=self._hash_secret)
+        return columns, _in_zone(table, compiled.question.time_zone)
 
     async def _result(self, key: str, version: str, compiled: CompiledQuery, use: CacheUse) -> CachedResult:
         async def run() -> pa.Table:
