@@ -66,8 +66,10 @@ class Telemetry:
         self._cancelled = Counter(
             "insight_cancelled", "Requests whose caller left before the answer.", registry=self._registry
         )
-        for stage in Stage:
-            self._stages.labels(stage)  # there from the start, so that a rate over them has no gap
+        # At hand, as looking one up by its labels costs as much as counting. Those of the stages are there from the
+        # start, so that a rate over them has no gap.
+        self._by_stage = {stage: self._stages.labels(stage) for stage in Stage}
+        self._by_route: dict[tuple[str, str, int], Histogram] = {}
 
     def watch(self, series: Callable[[], Series]) -> None:
         """Read the series along with the others from now on, in the thread of whoever reads."""
@@ -75,17 +77,22 @@ class Telemetry:
 
     def observe(self, observation: Observation) -> None:
         """Count a request that has ended."""
-        status = f"{(observation.status or 500) // 100}xx"
-        seconds = observation.duration_ns / 1e9
-        self._requests.labels(observation.route, observation.method, status).observe(seconds)
+        self._requests_like(observation).observe(observation.duration_ns / 1e9)
         for time in observation.stages:
-            self._stages.labels(time.stage).observe((time.ended_ns - time.began_ns) / 1e9)
+            self._by_stage[time.stage].observe((time.ended_ns - time.began_ns) / 1e9)
         if observation.decision is Decision.CANCELLED:
             self._cancelled.inc()
         elif observation.decision is not Decision.ANSWERED:
             self._refusals.labels(observation.code or "unknown").inc()
         elif observation.answer is not None:
             self._rows.inc(observation.answer.rows or 0)
+
+    def _requests_like(self, observation: Observation) -> Histogram:
+        key = (observation.route, observation.method, (observation.status or 500) // 100)
+        if key not in self._by_route:
+            route, method, status_class = key
+            self._by_route[key] = self._requests.labels(route, method, f"{status_class}xx")
+        return self._by_route[key]
 
     def exposition(self) -> bytes:
         """Every series, in the text format of `CONTENT_TYPE`."""
