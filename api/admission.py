@@ -2,6 +2,10 @@
 
 A machine that takes on more than it can do answers nobody in time. So runs have places; who finds none waits in a
 queue that is bounded in length and in time; who would only wait in vain is refused before it waits.
+
+A long queue serves a burst, and harms when it never empties: then everybody waits, and no more is answered for it. So
+once it was full, or one principal's share of it, no more wait than there are places, until nobody waits. Room in a
+full queue goes to who has the fewest in it: whoever asks for little is answered while somebody else asks for too much.
 """
 
 from __future__ import annotations
@@ -54,6 +58,7 @@ class Admission:
         self._limits = queue
         self._free = places
         self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()  # whose turn is next, first
+        self._is_overloaded = False
         self._typical_s = 0.0
         self._admitted = self._shed = self._timed_out = 0
 
@@ -92,24 +97,34 @@ class Admission:
         )
 
     def _refuse_what_is_too_much(self, principal_id: str) -> None:
+        own, waiting = len(self._queues.get(principal_id, ())), self._waiting()
+        total, share = self._limits.total, self._limits.per_principal
+        self._is_overloaded = waiting >= total or own >= share or (self._is_overloaded and waiting > 0)
+        if self._is_overloaded:
+            total, share = min(self._places, total), min(self._places, share)
         wait_s = self._expected_wait_s(principal_id)
         retry_after = timedelta(seconds=min(max(wait_s, _SHORTEST_RETRY_S), _LONGEST_RETRY_S))
-        if len(self._queues.get(principal_id, ())) >= self._limits.per_principal:
+        if own >= share:
             self._shed += 1
             raise TooManyRequests(
-                f"{self._limits.per_principal} of your queries wait already",
+                f"{own} of your queries wait already",
                 hint="Send fewer at once, or wait as long as Retry-After says.",
                 code="too_many_queries",
                 retry_after=retry_after,
             )
-        if self._waiting() >= self._limits.total or wait_s > self._limits.timeout.total_seconds():
+        is_in_vain = wait_s > self._limits.timeout.total_seconds()
+        if is_in_vain or (waiting >= total and not self._displaces_another(principal_id)):
             self._shed += 1
-            raise Unavailable(
-                "More is asked than can be answered now",
-                hint="Wait as long as Retry-After says, then ask again.",
-                code="overloaded",
-                retry_after=retry_after,
-            )
+            raise _overloaded(retry_after)
+
+    def _displaces_another(self, principal_id: str) -> bool:
+        """Whether the newest query of whoever has the most waiting gave way, as it has more even without that one."""
+        longest = max(self._queues.values(), key=len, default=deque())
+        if len(longest) <= len(self._queues.get(principal_id, ())) + 1:
+            return False
+        self._shed += 1
+        longest.pop().set_exception(_overloaded(timedelta(seconds=_SHORTEST_RETRY_S)))
+        return True
 
     async def _turn(self, principal_id: str) -> None:
         """Return with a place."""
@@ -133,8 +148,9 @@ class Admission:
                 self._withdraw(principal_id, handed)
 
     def _withdraw(self, principal_id: str, handed: asyncio.Future[None]) -> None:
-        if handed.done() and not handed.cancelled():  # its turn came in the instant in which it gave up
-            self._pass_on()
+        if handed.done() and not handed.cancelled():
+            if handed.exception() is None:  # its turn came in the instant in which it gave up
+                self._pass_on()
         elif handed in (queue := self._queues.get(principal_id, deque())):
             queue.remove(handed)
             if not queue:
@@ -165,3 +181,12 @@ class Admission:
 
     def _learn(self, run_s: float) -> None:
         self._typical_s += (run_s - self._typical_s) * (_WEIGHT if self._typical_s else 1)
+
+
+def _overloaded(retry_after: timedelta) -> Unavailable:
+    return Unavailable(
+        "More is asked than can be answered now",
+        hint="Wait as long as Retry-After says, then ask again.",
+        code="overloaded",
+        retry_after=retry_after,
+    )
