@@ -73,7 +73,7 @@ class Problem(BaseModel):
 
 # What each status may carry; a test finds them in the code.
 CODES: Mapping[int, tuple[str, ...]] = {
-    400: ("invalid_cursor", "unreadable_request"),
+    400: ("http_version", "invalid_cursor", "unreadable_request"),
     401: ("missing_key", "invalid_key", "invalid_token", "expired_token"),
     403: (
         "ambiguous_role",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -16,6 +17,13 @@ from tests.contract.served import Contract
 async def stage(synthetic: Published, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     """The service over the synthetic publication, with its callers."""
     async with staged(synthetic.settings.publication_dir, tmp_path_factory.mktemp("stage")) as made:
+        yield made
+
+
+@pytest.fixture
+async def fresh_stage(synthetic: Published, tmp_path: Path) -> AsyncIterator[Stage]:
+    """A stage that nobody has asked anything yet."""
+    async with staged(synthetic.settings.publication_dir, tmp_path) as made:
         yield made
 
 

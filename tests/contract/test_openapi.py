@@ -102,8 +102,8 @@ def test_every_answer_has_an_example_of_its_form(contract: Contract) -> None:
                     assert contract.faults(content["example"], content["schema"]) == [], place
 
 
-async def test_the_examples_are_what_the_service_answers(stage: Stage) -> None:
-    assert as_text(await record(stage)) == EXAMPLES_FILE.read_text(encoding="utf-8"), "run: make examples"
+async def test_the_examples_are_what_the_service_answers(fresh_stage: Stage) -> None:
+    assert as_text(await record(fresh_stage)) == EXAMPLES_FILE.read_text(encoding="utf-8"), "run: make examples"
 
 
 def test_every_link_leads_to_an_operation_and_its_parameters(contract: Contract) -> None:
