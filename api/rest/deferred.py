@@ -135,7 +135,7 @@ async def get_query_results(
     return rendered(answer, media_type, if_none_match)
 
 
-@router.delete("/{query_id}", status_code=204, responses=problems.describe(404))
+@router.delete("/{query_id}", status_code=204, response_class=Response, responses=problems.describe(404))
 async def end_query(deferred: Deferred, caller: Caller, query_id: QueryId) -> None:
     """Cancel a query, or let the rows of one that has succeeded go; again and again, if need be."""
     await deferred.end(caller, query_id)

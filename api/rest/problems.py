@@ -94,6 +94,7 @@ CODES: Mapping[int, tuple[str, ...]] = {
         "unknown_path",
         "unknown_query",
         "unknown_saved_query",
+        "unknown_time_zone",
     ),
     406: ("not_acceptable",),
     408: ("body_timeout",),
@@ -106,6 +107,7 @@ CODES: Mapping[int, tuple[str, ...]] = {
         "cursor_with_offset",
         "dimension_not_joinable",
         "duplicate_name",
+        "export_too_large",
         "incomparable",
         "invalid_date_part",
         "invalid_grain",
@@ -148,7 +150,7 @@ CODES: Mapping[int, tuple[str, ...]] = {
         "stopping",
         "unavailable",
     ),
-    504: ("query_timeout",),
+    504: ("export_timeout", "query_timeout"),
 }
 
 DESCRIPTIONS: Mapping[int, str] = {
