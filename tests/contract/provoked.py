@@ -28,6 +28,7 @@ version: 1
 roles:
   admin: {metrics: ["*"], dimensions: ["*"], see_sql: true, requests_per_minute: 1000000}
   viewer: {metrics: ["*"], dimensions: ["*"]}
+  frugal: {metrics: ["*"], dimensions: ["*"], see_sql: true, max_rows: 1, requests_per_minute: 1000000}
   hasty: {metrics: ["*"], dimensions: ["*"], see_sql: true, requests_per_minute: 1}
 """
 
@@ -41,6 +42,7 @@ class Stage:
     stranger: httpx.AsyncClient
     nobody: httpx.AsyncClient  # has a key, of a role that the policy does not name
     viewer: httpx.AsyncClient  # sees no SQL
+    frugal: httpx.AsyncClient  # gets a row at a time
     hasty: httpx.AsyncClient  # may ask once a minute
     unpublished: httpx.AsyncClient  # nothing is published
     hurried: httpx.AsyncClient  # every query runs too long, and what is submitted waits for ever
@@ -89,6 +91,7 @@ async def staged(publications: Path, home: Path) -> AsyncIterator[Stage]:
             stranger=await client(app),
             nobody=await client(app, keys["nobody"]),
             viewer=await client(app, keys["viewer"]),
+            frugal=await client(app, keys["frugal"]),
             hasty=await client(app, keys["hasty"]),
             unpublished=unpublished,
             hurried=hurried,
@@ -103,7 +106,8 @@ def _url(state: Path) -> str:
 def _keys(state: Path) -> dict[str, str]:
     """A key of each role in the state, which is made."""
     engine = open_state(_url(state))
-    keys = {role: ApiKeys(engine).create(role, role=role) for role in ("admin", "viewer", "hasty", "nobody")}
+    roles = ("admin", "viewer", "frugal", "hasty", "nobody")
+    keys = {role: ApiKeys(engine).create(role, role=role) for role in roles}
     engine.dispose()
     return keys
 
@@ -145,6 +149,25 @@ async def _for_a_name_that_is_none(stage: Stage, operation: Operation, asked: As
     query = dict(asked.query) | ({"metrics": "total_revenu"} if "metrics" in asked.query else {})
     body = asked.body | {"metrics": ["total_revenu"]} if isinstance(asked.body, dict) else asked.body
     return await operation.ask(stage.admin, replace(asked, path_parameters=path, query=query, body=body))
+
+
+async def _row_by_row(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    return await operation.ask(stage.frugal, await _of_one_row(stage, asked))
+
+
+async def _row_by_row_with_its_etag(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    small = await _of_one_row(stage, asked)
+    first = await operation.ask(stage.frugal, small)
+    return await operation.ask(stage.frugal, small, headers={"If-None-Match": first.headers.get("etag", "none")})
+
+
+async def _of_one_row(stage: Stage, asked: Asked) -> Asked:
+    if "query_id" in asked.path_parameters:
+        months = {"metrics": ["total_revenue"], "group_by": ["metric_time__month"], "limit": 1}
+        submitted = await stage.frugal.post("/v1/queries", json=months)
+        await finished(stage.frugal, submitted)
+        return replace(asked, path_parameters={"query_id": submitted.json()["query_id"]})
+    return replace(asked, body=asked.body | {"limit": 1}) if isinstance(asked.body, dict) else asked
 
 
 async def _as_a_picture(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
@@ -229,6 +252,8 @@ WAYS: tuple[Way, ...] = (
     _by_nobody,
     _by_a_viewer,
     _for_a_name_that_is_none,
+    _row_by_row,
+    _row_by_row_with_its_etag,
     _as_a_picture,
     _with_half_a_body,
     _with_a_cursor_of_its_own,

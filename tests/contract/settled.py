@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 _SETTLED: dict[str, Any] = {
@@ -34,5 +35,7 @@ def settled(document: Any) -> Any:
             }
         case list():
             return [settled(item) for item in document]
+        case str():
+            return re.sub("(?<=/v1/queries/)[0-9a-f]{32}", _SETTLED["query_id"], document)
         case _:
             return document
