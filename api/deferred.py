@@ -145,7 +145,9 @@ class DeferredQueries:
             `before` is no id.
         """
         if before is not None and not _ID.fullmatch(before):
-            raise UnreadableRequest("The cursor cannot be read", hint="Pass next_cursor as it came, or none.")
+            raise UnreadableRequest(
+                "The cursor cannot be read", hint="Pass next_cursor as it came, or none.", code="invalid_cursor"
+            )
         found, total = await asyncio.to_thread(self._store.recent, principal.principal_id, before=before, limit=limit)
         return tuple(map(_shown, found)), total
 

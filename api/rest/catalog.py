@@ -24,7 +24,7 @@ from api.rest.resources import (
     ValuesResource,
 )
 
-router = APIRouter(prefix="/v1", tags=["catalog"], responses=problems.describe(503))
+router = APIRouter(prefix="/v1", tags=["catalog"])
 
 Search = Annotated[
     str | None,

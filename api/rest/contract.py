@@ -32,6 +32,9 @@ filter with typed filters; nobody writes SQL.
 **Who asks.** Send a key or a token with every request under `/v1`: `Authorization: Bearer …`, or `X-API-Key: …`. The
 policy decides which names exist for its role and which rows count. A name that the role may not see is unknown (404).
 
+**What takes long** goes through `POST /v1/queries`: submit it, follow it, read its rows page by page. `POST /v1/export`
+sends all the rows of an answer in one stream.
+
 **Answers** are JSON; those with rows also come as CSV, Arrow or Parquet, as `Accept` says. A decimal is a number with
 all its digits, a day is `2019-01-31`, a time is in UTC. An answer that was cut says so (`meta.truncated`).
 
@@ -45,6 +48,7 @@ code `internal_error`.
 _TAGS = [
     {"name": "catalog", "description": "What can be asked: metrics, dimensions and their values, saved queries."},
     {"name": "queries", "description": "Asking: run a query, or see its SQL."},
+    {"name": "long queries", "description": "Asking what takes long: submit, follow, read page by page, end."},
     {"name": "operations", "description": "For whoever runs the service: what is published, how fresh, how healthy."},
 ]
 
@@ -67,6 +71,31 @@ _HEADERS: dict[str, Document] = {
     "X-Next-Cursor": {
         "description": "`meta.next_cursor`, in every format; absent on the last page.",
         "schema": {"type": "string"},
+    },
+    "Location": {
+        "description": "The path of what was made.",
+        "required": True,
+        "schema": {"type": "string", "examples": ["/v1/queries/5f0c8e0b6f7d4c0f9a3b1d2e4c6a8b0d"]},
+    },
+    "Content-Disposition": {
+        "description": "A file name, for whoever saves it.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^attachment; filename="},
+    },
+    "Insight-Query-Id": {
+        "description": "The id of this answer, also in the log and in the audit trail.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "Insight-Publication": {
+        "description": "The version of the data that it comes from.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "Insight-As-Of": {
+        "description": "The day that relative ranges count from.",
+        "required": True,
+        "schema": {"type": "string", "format": "date"},
     },
     "RateLimit-Limit": {
         "description": "Requests a minute that the caller may make; absent where its role has no limit.",
@@ -134,9 +163,9 @@ def leads_to(operation: str, description: str, *, body: str | None = None, **par
     return {operation: link}
 
 
-def links(*led: Document) -> dict[int | str, Document]:
+def links(*led: Document, status: int = 200) -> dict[int | str, Document]:
     """The OpenAPI entries for where an answer leads."""
-    return {200: {"links": {name: link for each in led for name, link in each.items()}}}
+    return {status: {"links": {name: link for each in led for name, link in each.items()}}}
 
 
 def as_yaml(document: Document) -> str:
@@ -212,9 +241,11 @@ def _complete_problems(operation: Document) -> set[int]:
 
 
 def _problems_by_shape(operation: Document) -> Iterator[int]:
-    """What follows from a key being needed and from a body being read; a parameter too many can come to any."""
+    """What follows from a key being needed, a body or a cursor being read; a parameter too many can come to any."""
     if "security" in operation:
-        yield from (401, 403, 429)
+        yield from (401, 403, 429, 503)
+    if any(parameter["name"] == "cursor" for parameter in operation.get("parameters", ())):
+        yield 400
     if "requestBody" in operation:
         yield from (400, 408, 413, 415)
     yield 422

@@ -12,12 +12,13 @@ from api.deferred import DeferredQuery
 from api.deferred_store import State
 from api.rest import formats, problems
 from api.rest.access import Caller, Deferred
+from api.rest.contract import headers, leads_to, links
 from api.rest.paging import Cursor, Limit, decoded, encoded
 from api.rest.queries import Accept, IfNoneMatch, rendered, rows_answered
 from api.rest.requests import QueryBody
 from api.rest.resources import Listing, ListMeta, PageResource, Resource, TimingsResource
 
-router = APIRouter(prefix="/v1/queries", tags=["long queries"], responses=problems.describe(503))
+router = APIRouter(prefix="/v1/queries", tags=["long queries"])
 
 _POLL_AGAIN = {"Retry-After": "1"}
 
@@ -65,7 +66,16 @@ class DeferredQueryResource(Resource):
         )
 
 
-@router.post("", status_code=202, responses=problems.describe(404))
+_SUBMITTED = links(
+    leads_to("get_query", "How far it is", query_id="$response.body#/query_id"),
+    leads_to("get_query_results", "Its rows, once it has succeeded", query_id="$response.body#/query_id"),
+    leads_to("end_query", "Ends it", query_id="$response.body#/query_id"),
+    status=202,
+)
+_SUBMITTED[202]["headers"] = headers("Location", "Retry-After")
+
+
+@router.post("", status_code=202, responses=_SUBMITTED | problems.describe(404))
 async def submit_query(
     deferred: Deferred, caller: Caller, body: QueryBody, response: Response
 ) -> DeferredQueryResource:
@@ -76,7 +86,13 @@ async def submit_query(
     return DeferredQueryResource.of(submitted)
 
 
-@router.get("")
+@router.get(
+    "",
+    responses=links(
+        leads_to("get_query", "How far the newest is", query_id="$response.body#/data/0/query_id"),
+        leads_to("list_queries", "The next page", cursor="$response.body#/meta/next_cursor"),
+    ),
+)
 async def list_queries(
     deferred: Deferred, caller: Caller, limit: Limit = 100, cursor: Cursor = None
 ) -> Listing[DeferredQueryResource]:
@@ -90,7 +106,7 @@ async def list_queries(
     return Listing(data=data, meta=ListMeta(total=total, next_cursor=next_cursor))
 
 
-@router.get("/{query_id}", responses=problems.describe(404))
+@router.get("/{query_id}", responses={200: {"headers": headers("Retry-After")}} | problems.describe(404))
 async def get_query(deferred: Deferred, caller: Caller, query_id: QueryId, response: Response) -> DeferredQueryResource:
     """How far a query is."""
     found = await deferred.find(caller, query_id)
@@ -108,8 +124,8 @@ async def get_query_results(
     deferred: Deferred,
     caller: Caller,
     query_id: QueryId,
-    page: Annotated[int, Query(ge=1, le=2**31, description="The first is 1.")] = 1,
-    page_size: Annotated[int | None, Query(ge=1, le=2**31, description="Rows on each page.")] = None,
+    page: Annotated[int, Query(ge=1, le=2**31, description="The first is 1.", examples=[1])] = 1,
+    page_size: Annotated[int | None, Query(ge=1, le=2**31, description="Rows on each page.", examples=[100])] = None,
     accept: Accept = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
@@ -119,7 +135,7 @@ async def get_query_results(
     return rendered(answer, media_type, if_none_match)
 
 
-@router.delete("/{query_id}", status_code=204, responses=problems.describe(404))
+@router.delete("/{query_id}", status_code=204, response_class=Response, responses=problems.describe(404))
 async def end_query(deferred: Deferred, caller: Caller, query_id: QueryId) -> None:
     """Cancel a query, or let the rows of one that has succeeded go; again and again, if need be."""
     await deferred.end(caller, query_id)

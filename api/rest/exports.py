@@ -16,13 +16,14 @@ from api.errors import SemanticLayerError, UnreadableRequest
 from api.export import Export
 from api.rest import formats, problems
 from api.rest.access import Caller, Layer
+from api.rest.contract import headers
 from api.rest.queries import Accept, rows_content
 from api.rest.requests import ExportBody
 from api.rest.rows import ARROW, CSV, NDJSON, PARQUET, row_encoder
 
 _log = structlog.get_logger(__name__)
 
-router = APIRouter(prefix="/v1", tags=["queries"], responses=problems.describe(404, 503))
+router = APIRouter(prefix="/v1", tags=["queries"], responses=problems.describe(404))
 
 _SUFFIXES = {NDJSON: "ndjson", CSV: "csv", ARROW: "arrow", PARQUET: "parquet"}
 
@@ -33,6 +34,7 @@ _ROWS: dict[int | str, dict[str, Any]] = {
             "HTTP/1.1) it is not whole: something went wrong on the way."
         ),
         "content": rows_content(),
+        "headers": headers("Content-Disposition", "Insight-Query-Id", "Insight-Publication", "Insight-As-Of"),
     }
 }
 

@@ -7,7 +7,6 @@ from typing import cast
 
 from fastapi import APIRouter, Request, Response
 
-from api.rest import problems
 from api.rest.access import Caller, Layer
 from api.rest.paging import whole
 from api.rest.resources import FreshnessResource, Health, Listing, PublicationResource
@@ -16,7 +15,7 @@ from api.telemetry import CONTENT_TYPE, Telemetry
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/v1/publications", responses=problems.describe(503))
+@router.get("/v1/publications")
 async def list_publications(layer: Layer, caller: Caller) -> Listing[PublicationResource]:
     """The versions that are kept, newest first."""
     del caller
@@ -25,7 +24,7 @@ async def list_publications(layer: Layer, caller: Caller) -> Listing[Publication
     return whole([PublicationResource.of(info, current=current) for info in kept])
 
 
-@router.get("/v1/freshness", responses=problems.describe(503))
+@router.get("/v1/freshness")
 async def get_freshness(layer: Layer, caller: Caller) -> FreshnessResource:
     """When each source was loaded, and the last day its data speaks of."""
     del caller

@@ -75,7 +75,7 @@ class Problem(BaseModel):
 
 # What each status may carry; a test finds them in the code.
 CODES: Mapping[int, tuple[str, ...]] = {
-    400: ("invalid_cursor", "unreadable_request"),
+    400: ("http_version", "invalid_cursor", "unreadable_request"),
     401: ("missing_key", "invalid_key", "invalid_token", "expired_token"),
     403: (
         "ambiguous_role",
@@ -96,6 +96,7 @@ CODES: Mapping[int, tuple[str, ...]] = {
         "unknown_path",
         "unknown_query",
         "unknown_saved_query",
+        "unknown_time_zone",
     ),
     406: ("not_acceptable",),
     408: ("body_timeout",),
@@ -108,6 +109,7 @@ CODES: Mapping[int, tuple[str, ...]] = {
         "cursor_with_offset",
         "dimension_not_joinable",
         "duplicate_name",
+        "export_too_large",
         "incomparable",
         "invalid_date_part",
         "invalid_grain",
@@ -150,7 +152,7 @@ CODES: Mapping[int, tuple[str, ...]] = {
         "stopping",
         "unavailable",
     ),
-    504: ("query_timeout",),
+    504: ("export_timeout", "query_timeout"),
 }
 
 DESCRIPTIONS: Mapping[int, str] = {

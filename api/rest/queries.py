@@ -16,7 +16,7 @@ from api.rest.requests import QueryBody
 from api.rest.resources import AnswerResource, CompiledResource
 from api.service import Answer, CacheUse
 
-router = APIRouter(prefix="/v1", tags=["queries"], responses=problems.describe(404, 503))
+router = APIRouter(prefix="/v1", tags=["queries"], responses=problems.describe(404))
 
 # OpenAPI tells what Accept may say by the media types of the answer, and ignores the header among the parameters.
 Accept = Annotated[str | None, Header(include_in_schema=False)]
@@ -43,13 +43,13 @@ def rows_answered(*led: Document, model: type[AnswerResource] = AnswerResource) 
     """The OpenAPI entries of a route that answers rows, as `model` in JSON."""
     rows: Document = {"model": model, "content": rows_content(), "headers": _MEASURED, **links(*led)[200]}
     unchanged = {"description": "The answer is the one that If-None-Match names.", "headers": _MEASURED}
-    return {200: rows, 304: unchanged, **problems.describe(406, 504)}
+    return {200: rows, 304: unchanged, **problems.describe(406)}
 
 
 @router.post(
     "/query",
     response_class=Response,
-    responses=rows_answered(leads_to("compile_query", "Its SQL", body="$request.body")),
+    responses=rows_answered(leads_to("compile_query", "Its SQL", body="$request.body")) | problems.describe(504),
 )
 async def run_query(
     layer: Layer,
@@ -76,7 +76,9 @@ async def compile_query(layer: Layer, caller: Caller, body: QueryBody) -> Respon
     return Response(formats.encode(CompiledResource.of(compiled)), media_type=formats.JSON)
 
 
-@router.get("/saved-queries/{name}/results", response_class=Response, responses=rows_answered())
+@router.get(
+    "/saved-queries/{name}/results", response_class=Response, responses=rows_answered() | problems.describe(504)
+)
 async def run_saved_query(
     layer: Layer,
     caller: Caller,

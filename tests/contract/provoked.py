@@ -5,12 +5,14 @@ A new operation is provoked without a word here. A status of a new kind needs a 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
+import sqlalchemy as sa
 from fastapi import FastAPI
 
 from api.keys import ApiKeys
@@ -20,52 +22,102 @@ from api.state import open_state
 from tests.conftest import connect
 from tests.contract.served import PROBLEM, Asked, Contract, Operation, follow
 
+# With a limit that nobody meets, an answer says what is left of it.
+POLICY = """
+version: 1
+roles:
+  admin: {metrics: ["*"], dimensions: ["*"], see_sql: true, requests_per_minute: 1000000}
+  viewer: {metrics: ["*"], dimensions: ["*"]}
+  frugal: {metrics: ["*"], dimensions: ["*"], see_sql: true, max_rows: 1, requests_per_minute: 1000000}
+  hasty: {metrics: ["*"], dimensions: ["*"], see_sql: true, requests_per_minute: 1}
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One service in three states, and its callers."""
+    """One service in four states, and its callers."""
 
     app: FastAPI
     admin: httpx.AsyncClient
     stranger: httpx.AsyncClient
     nobody: httpx.AsyncClient  # has a key, of a role that the policy does not name
     viewer: httpx.AsyncClient  # sees no SQL
+    frugal: httpx.AsyncClient  # gets a row at a time
+    hasty: httpx.AsyncClient  # may ask once a minute
     unpublished: httpx.AsyncClient  # nothing is published
-    hurried: httpx.AsyncClient  # every query runs too long
+    hurried: httpx.AsyncClient  # every query runs too long, and what is submitted waits for ever
+    forgetful: httpx.AsyncClient  # its state database is empty
 
 
 @asynccontextmanager
 async def staged(publications: Path, home: Path) -> AsyncIterator[Stage]:
     """The stage over the publications; its keys are kept in `home`."""
     (home / "empty").mkdir(parents=True, exist_ok=True)
-    state_url = f"sqlite:///{home / 'state.db'}"
-    engine = open_state(state_url)
-    keys = {role: ApiKeys(engine).create(role, role=role) for role in ("admin", "viewer", "nobody")}
-    engine.dispose()
+    (home / "policy.yml").write_text(POLICY)
+    usual = {"publication_dir": publications, "policy_file": home / "policy.yml", "redis_url": None}
+    keys = _keys(home / "state.db")
 
     async with AsyncExitStack() as stack:
 
         async def started(**given: object) -> FastAPI:
-            settings = Settings(
-                _env_file=None, **({"publication_dir": publications, "state_url": state_url, "redis_url": None} | given)
-            )
-            app = create_app(settings)
+            app = create_app(Settings(_env_file=None, **(usual | given)))
             await stack.enter_async_context(app.router.lifespan_context(app))
             return app
 
         async def client(app: FastAPI, key: str | None = None) -> httpx.AsyncClient:
             return await stack.enter_async_context(connect(app, key=key))
 
-        app = await started()
+        app = await started(state_url=_url(home / "state.db"))
+        # Each has a state of its own, or it would run what was submitted to another.
+        unpublished = await client(
+            await started(publication_dir=home / "empty", state_url=_url(home / "unpublished.db")),
+            _keys(home / "unpublished.db")["admin"],
+        )
+        hurried = await client(
+            await started(
+                query_timeout_s=0.000_001,
+                export_timeout_s=0.000_001,
+                body_timeout_s=0.05,
+                deferred_running=0,
+                state_url=_url(home / "hurried.db"),
+            ),
+            _keys(home / "hurried.db")["admin"],
+        )
+        forgetful = await client(await started(state_url=_url(home / "forgetful.db")), keys["admin"])
+        _forget(home / "forgetful.db")
         yield Stage(
             app=app,
             admin=await client(app, keys["admin"]),
             stranger=await client(app),
             nobody=await client(app, keys["nobody"]),
             viewer=await client(app, keys["viewer"]),
-            unpublished=await client(await started(publication_dir=home / "empty"), keys["admin"]),
-            hurried=await client(await started(query_timeout_s=0.000_001), keys["admin"]),
+            frugal=await client(app, keys["frugal"]),
+            hasty=await client(app, keys["hasty"]),
+            unpublished=unpublished,
+            hurried=hurried,
+            forgetful=forgetful,
         )
+
+
+def _url(state: Path) -> str:
+    return f"sqlite:///{state}"
+
+
+def _keys(state: Path) -> dict[str, str]:
+    """A key of each role in the state, which is made."""
+    engine = open_state(_url(state))
+    roles = ("admin", "viewer", "frugal", "hasty", "nobody")
+    keys = {role: ApiKeys(engine).create(role, role=role) for role in roles}
+    engine.dispose()
+    return keys
+
+
+def _forget(state: Path) -> None:
+    engine = sa.create_engine(_url(state))
+    tables = sa.MetaData()
+    tables.reflect(engine)
+    tables.drop_all(engine)
+    engine.dispose()
 
 
 Way = Callable[[Stage, Operation, Asked], Awaitable[httpx.Response]]
@@ -99,6 +151,25 @@ async def _for_a_name_that_is_none(stage: Stage, operation: Operation, asked: As
     return await operation.ask(stage.admin, replace(asked, path_parameters=path, query=query, body=body))
 
 
+async def _row_by_row(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    return await operation.ask(stage.frugal, await _of_one_row(stage, asked))
+
+
+async def _row_by_row_with_its_etag(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    small = await _of_one_row(stage, asked)
+    first = await operation.ask(stage.frugal, small)
+    return await operation.ask(stage.frugal, small, headers={"If-None-Match": first.headers.get("etag", "none")})
+
+
+async def _of_one_row(stage: Stage, asked: Asked) -> Asked:
+    if "query_id" in asked.path_parameters:
+        months = {"metrics": ["total_revenue"], "group_by": ["metric_time__month"], "limit": 1}
+        submitted = await stage.frugal.post("/v1/queries", json=months)
+        await finished(stage.frugal, submitted)
+        return replace(asked, path_parameters={"query_id": submitted.json()["query_id"]})
+    return replace(asked, body=asked.body | {"limit": 1}) if isinstance(asked.body, dict) else asked
+
+
 async def _as_a_picture(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
     return await operation.ask(stage.admin, asked, headers={"Accept": "image/png"})
 
@@ -117,6 +188,36 @@ async def _with_a_cursor_of_its_own(stage: Stage, operation: Operation, asked: A
 async def _with_a_large_body(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
     more = {"content": b" " * 2_000_000} if operation.takes_a_body else {}
     return await operation.ask(stage.admin, asked, **more)
+
+
+async def _with_a_body_that_does_not_come(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    async def halting() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(60)
+
+    more = {"content": halting()} if operation.takes_a_body else {}
+    return await operation.ask(stage.hurried, asked, **more)
+
+
+async def _too_often(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    response = await operation.ask(stage.hasty, asked)
+    for _ in range(2):  # the second may fall into the next minute
+        if response.status_code != 429:
+            response = await operation.ask(stage.hasty, asked)
+    return response
+
+
+async def _before_it_has_finished(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    if "query_id" not in asked.path_parameters:
+        return await operation.ask(stage.admin, asked)
+    submitted = await stage.hurried.post("/v1/queries", json={"metrics": ["total_revenue"]})
+    return await operation.ask(
+        stage.hurried, replace(asked, path_parameters={"query_id": submitted.json()["query_id"]})
+    )
+
+
+async def _without_its_state(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    return await operation.ask(stage.forgetful, asked)
 
 
 async def _with_a_text(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
@@ -151,13 +252,19 @@ WAYS: tuple[Way, ...] = (
     _by_nobody,
     _by_a_viewer,
     _for_a_name_that_is_none,
+    _row_by_row,
+    _row_by_row_with_its_etag,
     _as_a_picture,
     _with_half_a_body,
     _with_a_cursor_of_its_own,
     _with_a_large_body,
+    _with_a_body_that_does_not_come,
     _with_a_text,
     _with_a_parameter_too_many,
+    _too_often,
+    _before_it_has_finished,
     _before_anything_is_published,
+    _without_its_state,
     _without_time,
 )
 
@@ -168,7 +275,10 @@ async def first_requests(contract: Contract, client: httpx.AsyncClient) -> dict[
     waiting = list(found)
     while waiting:
         operation = contract.operation(waiting.pop(0))
+        if operation.leads_nowhere:
+            continue
         response = await operation.ask(client, found[operation.name])
+        await finished(client, response)
         for link in operation.links(response.status_code):
             target = contract.operation(link["operationId"])
             made = follow(link, found[operation.name], response, to=target)
@@ -176,6 +286,17 @@ async def first_requests(contract: Contract, client: httpx.AsyncClient) -> dict[
                 found[target.name] = made
                 waiting.append(target.name)
     return found
+
+
+async def finished(client: httpx.AsyncClient, response: httpx.Response) -> None:
+    """Wait until what the answer began has ended, if it began anything."""
+    if response.status_code != 202:
+        return
+    progress = response
+    async with asyncio.timeout(60):
+        while "retry-after" in progress.headers:
+            await asyncio.sleep(0.05)
+            progress = await client.get(response.headers["location"])
 
 
 async def provoke(contract: Contract, stage: Stage) -> dict[str, list[httpx.Response]]:

@@ -16,11 +16,11 @@ import httpx
 from api.rest.contract import EXAMPLES_FILE
 from tests.conftest import generated, publish
 from tests.contract import requests_page
-from tests.contract.provoked import Stage, first_requests, problems, provoke, staged
+from tests.contract.provoked import Stage, finished, first_requests, problems, provoke, staged
 from tests.contract.served import JSON, Contract
 from tests.contract.settled import settled
 
-CSV = "text/csv"
+TEXTS = {"text/csv", "application/x-ndjson"}
 
 
 async def record(stage: Stage) -> dict[str, Any]:
@@ -30,10 +30,12 @@ async def record(stage: Stage) -> dict[str, Any]:
     answers: dict[str, dict[str, Any]] = {}
     for operation in contract.operations:
         response = await operation.ask(stage.admin, requests[operation.name])
-        answers[operation.name] = {JSON: settled(read(response))} if response.content else {}
-        if CSV in operation.described["responses"].get("200", {}).get("content", {}):
-            text = await operation.ask(stage.admin, requests[operation.name], headers={"Accept": CSV})
-            answers[operation.name][CSV] = text.text.replace("\r\n", "\n")
+        await finished(stage.admin, response)
+        is_json = response.headers.get("content-type") == JSON
+        answers[operation.name] = {JSON: settled(read(response))} if is_json else {}
+        for text in sorted(TEXTS & operation.described["responses"].get("200", {}).get("content", {}).keys()):
+            response = await operation.ask(stage.admin, requests[operation.name], headers={"Accept": text})
+            answers[operation.name][text] = response.text.replace("\r\n", "\n")
     refused = problems(await provoke(contract, stage))
     return {"answers": answers, "problems": {status: settled(read(response)) for status, response in refused.items()}}
 

@@ -82,6 +82,11 @@ class Operation:
         """Where an answer of that status leads."""
         yield from self.described["responses"].get(str(status), {}).get("links", {}).values()
 
+    @property
+    def leads_nowhere(self) -> bool:
+        """Whether no answer of its leads to another operation."""
+        return not any("links" in response for response in self.described["responses"].values())
+
     async def ask(self, client: httpx.AsyncClient, asked: Asked, **more: Any) -> httpx.Response:
         """The answer to the request."""
         path = self.path
@@ -105,6 +110,7 @@ class Contract:
             for path, item in document["paths"].items()
             for method, operation in item.items()
         ]
+        self.operations.sort(key=lambda each: each.method == "delete")  # others need what it ends
         self._patterns = [
             (
                 operation,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 _SETTLED: dict[str, Any] = {
@@ -10,6 +11,9 @@ _SETTLED: dict[str, Any] = {
     "publication": "20200101T060000Z-5eed07",
     "version": "20200101T060000Z-5eed07",
     "created_at": "2020-01-01T06:00:00Z",
+    "started_at": "2020-01-01T06:00:01Z",
+    "finished_at": "2020-01-01T06:00:02Z",
+    "expires_at": "2020-01-02T06:00:02Z",
     "published_at": "2020-01-01T06:00:00Z",
     "loaded_at": "2020-01-01T05:58:00Z",
     "fingerprint": "5eed07" * 10 + "5eed",
@@ -31,5 +35,7 @@ def settled(document: Any) -> Any:
             }
         case list():
             return [settled(item) for item in document]
+        case str():
+            return re.sub("(?<=/v1/queries/)[0-9a-f]{32}", _SETTLED["query_id"], document)
         case _:
             return document

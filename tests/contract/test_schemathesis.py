@@ -1,8 +1,8 @@
 """S5: Schemathesis looks for requests that break the contract: every phase, every check, as several roles.
 
-No check is switched off. One is told of a status: `positive_data_acceptance` takes a 422 for an answer, as a question
-may be well formed and have no answer (a dimension that does not join, a text operator on a number), and a 400, as a
-cursor is ours and JSON Schema cannot say so. What it would miss by that, `well_formed_is_not_called_malformed` finds:
+No check is switched off. One is told of statuses: `positive_data_acceptance` takes a 422 for an answer, as a question
+may be well formed and have no answer (a dimension that does not join, a text operator on a number), a 400, as a
+cursor is ours and JSON Schema cannot say so, and a 409, as a submitted query may not have its rows yet. What it would miss by that, `well_formed_is_not_called_malformed` finds:
 data that the schema allows is never refused as malformed, nor as unreadable.
 """
 
@@ -42,6 +42,13 @@ roles:
     max_rows: 100
     rows: [{field: customer__location, op: in, claim: regions}]
 """
+# Where an answer to a submission leads, and what must have been seen there.
+LONG_QUERIES = {
+    "POST /v1/queries": 202,
+    "GET /v1/queries/{query_id}": 200,
+    "GET /v1/queries/{query_id}/results": 200,
+    "DELETE /v1/queries/{query_id}": 204,
+}
 ROLES = ("admin", "viewer", "regional")
 
 CI_EXAMPLES = 50
@@ -118,7 +125,7 @@ def explored(explorable: Explorable, role: str, document: dict[str, Any] | None 
             "auth": {"wfc": {"path": str(explorable.keys_file), "user": role, "peers": list(ROLES)}},
             "checks": {
                 "positive_data_acceptance": {
-                    "expected-statuses": ["2xx", "304", "400", "401", "403", "404", "422"],
+                    "expected-statuses": ["2xx", "304", "400", "401", "403", "404", "409", "422"],
                 },
             },
             "continue-on-failure": True,
@@ -194,7 +201,13 @@ def explorable(synthetic: Published, tmp_path_factory: pytest.TempPathFactory) -
     """The service over synthetic data, under a policy; Schemathesis starts it in a loop of its own."""
     home = tmp_path_factory.mktemp("schemathesis")
     (home / "policy.yml").write_text(POLICY)
-    settings = service_settings(synthetic, policy_file=home / "policy.yml", state_url=f"sqlite:///{home / 'state.db'}")
+    settings = service_settings(
+        synthetic,
+        policy_file=home / "policy.yml",
+        state_url=f"sqlite:///{home / 'state.db'}",
+        deferred_waiting_each=100_000,  # it submits faster than they run
+        deferred_waiting=100_000,
+    )
     state = open_state(settings.state_url)
     claims = {"regions": ("California", "Chicago")}
     made = {role: ApiKeys(state).create(role, role=role, claims=claims) for role in ROLES}
@@ -222,7 +235,8 @@ def test_the_first_role_finds_no_flaw_in_any_phase(explorable: Explorable) -> No
     assert outcome.asked("fuzzing") == explorable.operations
     assert outcome.asked("examples") >= shared
     assert outcome.asked("coverage") == explorable.operations - shared
-    assert outcome.asked("stateful") >= {"POST /v1/query", "GET /v1/dimensions/{dimension}/values"}
+    assert outcome.asked("stateful") >= {"POST /v1/query", "GET /v1/dimensions/{dimension}/values", *LONG_QUERIES}
+    assert all(outcome.statuses["stateful", name, status] for name, status in LONG_QUERIES.items())
 
 
 @pytest.mark.parametrize("role", ROLES[1:])
