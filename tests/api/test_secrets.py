@@ -76,6 +76,7 @@ class Outcome:
     audit: str = ""
     request_ids: set[str] = field(default_factory=set)
     collector_headers: list[dict[str, str]] = field(default_factory=list)
+    collector_paths: set[str] = field(default_factory=set)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,7 @@ def outcome(
             "INSIGHT_LOG_LEVEL": "debug",
             "INSIGHT_PORT": str(port),
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            "FASTAPI_OTEL_AUTO_CONFIGURE": "true",
             "OTEL_EXPORTER_OTLP_HEADERS": f"authorization={CANARIES['password of the collector']}",
         }
         with (folder / "log").open("wb") as log:
@@ -220,6 +222,7 @@ def _read(made: Outcome, folder: Path, collector: Collector) -> None:
     made.log = (folder / "log").read_text()
     made.traces = b"".join(collector.bodies)
     made.collector_headers = collector.headers
+    made.collector_paths = set(collector.paths)
     made.audit += "".join(file.read_text() for file in (folder / "audit").iterdir())
 
 
@@ -248,6 +251,7 @@ def test_none_is_in_the_log(outcome: Outcome, values: Mapping[str, str]) -> None
 
 
 def test_none_is_in_a_trace(outcome: Outcome) -> None:
+    assert outcome.collector_paths == {"/v1/traces"}  # nobody sends logs or measurements there behind our back
     assert found(outcome.traces.decode(errors="replace"), outcome.canaries | VALUES) == []
 
 

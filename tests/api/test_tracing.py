@@ -128,16 +128,6 @@ async def test_refusals_and_crashes_say_their_code_and_nothing_that_was_asked(
     assert not [body for body in collector.bodies if b"canary" in body or b"Chicago" in body or b"SELECT" in body]
 
 
-async def test_the_framework_s_own_traces_stay_off(
-    collector: Collector, synthetic: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
-    async with serving(synthetic, tmp_path) as client:
-        await client.get("/v1/metrics?search=canary")
-
-    assert [span.name for span in collector.spans()] == ["GET /v1/metrics"]
-
-
 async def test_spans_are_exported_while_the_service_runs(
     collector: Collector, synthetic: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
