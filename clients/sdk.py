@@ -128,7 +128,7 @@ class Client:
         }
         raise ApiError(problem["detail"], hint=problem["hint"], code=problem["code"])
 
-    def pages(self, query_id: str, *, rows: int | None = None) -> Iterator[dict[str, Any]]:
+    def result_pages(self, query_id: str, *, rows: int | None = None) -> Iterator[dict[str, Any]]:
         """The answer (as `query` has it) of a submitted query that has succeeded, page by page."""
         page, count = 1, 1
         while page <= count:
