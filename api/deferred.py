@@ -11,70 +11,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import math
 import re
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from datetime import datetime, timedelta
-from functools import cache, partial
-from typing import Any, get_type_hints
+from dataclasses import replace
+from datetime import timedelta
 
-import pyarrow as pa
-import structlog
-
-from api.deferred_store import Claim, DeferredStore, State, StoredQuery
-from api.documents import document, restored
-from api.errors import (
-    Conflict,
-    Failure,
-    Forbidden,
-    InternalFault,
-    InvalidQuery,
-    SemanticLayerError,
-    TooManyRequests,
-    Unavailable,
-    UnknownName,
-    UnreadableRequest,
-)
-from api.pieces import pieces
+from api.deferred_query import DeferredQuery, State
+from api.deferred_runner import Runner
+from api.deferred_store import DeferredStore
+from api.errors import Conflict, Forbidden, InvalidQuery, UnknownName, UnreadableRequest
 from api.policy import Principal
 from api.query import MetricQuery, PageLimits
 from api.service import Answer, Apart, Page, SemanticLayer
 
-_log = structlog.get_logger(__name__)
-
 _ID = re.compile(r"[0-9a-f]{32}")  # a database need not take any other text
-
-_LOOK_S = 0.4  # a cancellation must reach the engine within 1 s, whichever process was told of it
-_SWEEP_S = 60.0
-_CLOSING_S = 5.0
-
-# What an outage of the warehouse may last, counted from the submission; then the query fails with what it met last.
-_PATIENCE = timedelta(hours=1)
-_PAUSE = timedelta(seconds=1)
 _UNFINISHED_RETRY = timedelta(seconds=1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeferredQuery:
-    """A submitted query as its owner sees it; times are naive UTC.
-
-    `question` is None where another release wrote it down. `answer` is there once it succeeded, without its rows.
-    """
-
-    query_id: str
-    question: MetricQuery | None
-    state: State
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    expires_at: datetime | None
-    attempts: int
-    row_count: int | None
-    answer: Answer | None
-    failure: Failure | None
 
 
 class DeferredQueries:
@@ -97,7 +48,7 @@ class DeferredQueries:
         self._store = store
         self._run = run
         self._pages = pages
-        self._runner = _Runner(layer, store, run=run, at_once=at_once)
+        self._runner = Runner(layer, store, run=run, at_once=at_once)
 
     def start(self) -> None:
         """Begin to run what waits, in tasks of this event loop."""
@@ -122,7 +73,7 @@ class DeferredQueries:
         await self._layer.check(principal, query, limits=self._run.limits)
         added = await asyncio.to_thread(self._store.add, principal, query)
         self._runner.wake()
-        return _shown(added)
+        return added
 
     async def find(self, principal: Principal, query_id: str) -> DeferredQuery:
         """The principal's query of that id.
@@ -132,7 +83,7 @@ class DeferredQueries:
         UnknownName
             There is none, it is somebody else's, or it has expired; the first two cannot be told apart.
         """
-        return _shown(await self._found(principal, query_id))
+        return await self._found(principal, query_id)
 
     async def recent(
         self, principal: Principal, *, before: str | None, limit: int
@@ -148,8 +99,7 @@ class DeferredQueries:
             raise UnreadableRequest(
                 "The cursor cannot be read", hint="Pass next_cursor as it came, or none.", code="invalid_cursor"
             )
-        found, total = await asyncio.to_thread(self._store.recent, principal.principal_id, before=before, limit=limit)
-        return tuple(map(_shown, found)), total
+        return await asyncio.to_thread(self._store.recent, principal.principal_id, before=before, limit=limit)
 
     async def results(self, principal: Principal, query_id: str, *, page: int, rows: int | None = None) -> Answer:
         """One page of the rows, the first being 1; a result without rows has one page, too.
@@ -172,8 +122,7 @@ class DeferredQueries:
             )
         stored = await self._found(principal, query_id)
         _require_success(stored)
-        answer = _answer(stored)
-        if answer is None:
+        if (answer := stored.answer) is None:
             raise _expired(query_id)
         if answer.grant != self._layer.grant_digest(principal):
             raise Forbidden(
@@ -203,7 +152,7 @@ class DeferredQueries:
             raise _unknown(query_id)
         self._runner.wake()
 
-    async def _found(self, principal: Principal, query_id: str) -> StoredQuery:
+    async def _found(self, principal: Principal, query_id: str) -> DeferredQuery:
         if not _ID.fullmatch(query_id) or not (
             stored := await asyncio.to_thread(self._store.find, principal.principal_id, query_id)
         ):
@@ -213,161 +162,7 @@ class DeferredQueries:
         return stored
 
 
-class _Runner:
-    """Claims what waits and runs it, some at once, and gives up what others cancelled or took over."""
-
-    def __init__(self, layer: SemanticLayer, store: DeferredStore, *, run: Apart, at_once: int) -> None:
-        self._layer = layer
-        self._store = store
-        self._run = run
-        self._at_once = at_once
-        self._runs: dict[str, asyncio.Task[None]] = {}  # by the token of the claim
-        self._woken = asyncio.Event()
-        self._is_closing = False
-        self._work: asyncio.Task[None] | None = None
-        self._renewed_at = 0.0
-        self._swept_at = 0.0
-
-    def start(self) -> None:
-        self._work = asyncio.create_task(self._follow())
-
-    def wake(self) -> None:
-        """Look at the database now rather than at the next turn."""
-        self._woken.set()
-
-    async def close(self) -> None:
-        self._is_closing = True
-        self.wake()
-        if self._work is not None:
-            await asyncio.wait((self._work,), timeout=_CLOSING_S)  # so that no claim is made and then forgotten
-            self._work.cancel()
-        for run in self._runs.values():
-            run.cancel()
-        if self._runs:
-            await asyncio.wait(tuple(self._runs.values()))
-
-    async def _follow(self) -> None:
-        while not self._is_closing:
-            self._woken.clear()
-            try:
-                await self._look()
-            except Unavailable as error:
-                _log.warning("deferred_queries_unreachable", detail=error.detail, cause=repr(error.__cause__))
-            except Exception:  # noqa: BLE001 - the outermost loop: a fault here must not end it
-                _log.exception("deferred_queries_failed")
-            try:
-                await asyncio.wait_for(self._woken.wait(), _LOOK_S)
-            except TimeoutError:
-                continue
-
-    async def _look(self) -> None:
-        await self._give_up_lost()
-        while len(self._runs) < self._at_once and not self._is_closing:
-            claim = await asyncio.to_thread(self._store.claim)
-            if claim is None:
-                break
-            run = asyncio.create_task(self._settle(claim))
-            self._runs[claim.token] = run
-            run.add_done_callback(partial(self._landed, claim.token))
-        sweep_every_s = min(_SWEEP_S, self._store.limits.keep_for.total_seconds())
-        if time.monotonic() - self._swept_at >= sweep_every_s:
-            self._swept_at = time.monotonic()
-            await asyncio.to_thread(self._store.sweep)
-
-    async def _give_up_lost(self) -> None:
-        if not (tokens := tuple(self._runs)):
-            return
-        if time.monotonic() - self._renewed_at >= self._store.limits.lease.total_seconds() / 3:
-            self._renewed_at = time.monotonic()
-            await asyncio.to_thread(self._store.renew, tokens)
-        held = await asyncio.to_thread(self._store.held, tokens)
-        for token in tokens:
-            run = self._runs.get(token)
-            # Once: it waits until the engine has stopped, and a second time would end that wait.
-            if token not in held and run is not None and not run.cancelling():
-                run.cancel()
-
-    def _landed(self, token: str, _: asyncio.Task[None]) -> None:
-        del self._runs[token]
-        self.wake()
-
-    async def _settle(self, claim: Claim) -> None:
-        """Run the query and store what came out; whatever happens, its claim is given back or lapses."""
-        # The log of a run has the id of its query where that of a request has the request's.
-        with structlog.contextvars.bound_contextvars(request_id=claim.query_id, principal=claim.principal.principal_id):
-            _log.info("deferred_query_started", query_id=claim.query_id, attempt=claim.attempt)
-            try:
-                await self._attempt(claim)
-            except asyncio.CancelledError:
-                await asyncio.to_thread(self._store.release, claim)  # no effect, unless this process is closing
-                raise
-            except Exception:  # noqa: BLE001 - the outermost of the task; the claim lapses, and the query is tried again
-                _log.exception("deferred_query_dropped")
-
-    async def _attempt(self, claim: Claim) -> None:
-        try:
-            answer = await self._layer.query(claim.principal, claim.question, use=self._run)
-        except (Unavailable, TooManyRequests) as error:
-            pause = error.retry_after or _PAUSE
-            if claim.age + pause < _PATIENCE:
-                await asyncio.to_thread(self._store.release, claim, pause=pause)
-                _log.warning("deferred_query_put_back", detail=error.detail)
-                return
-            failure = Failure.of(error)
-        except SemanticLayerError as error:
-            failure = Failure.of(error)
-        except Exception:  # noqa: BLE001 - a defect ends this query, with the log to tell it
-            _log.exception("deferred_query_crashed")
-            failure = Failure.of(InternalFault("Something went wrong on our side", hint="Report the query id."))
-        else:
-            found = await asyncio.to_thread(pieces, answer.table)
-            is_kept = await asyncio.to_thread(self._store.succeed, claim, _told(answer), found)
-            _log.info("deferred_query_succeeded", rows=answer.table.num_rows, is_kept=is_kept)
-            return
-        is_kept = await asyncio.to_thread(self._store.fail, claim, failure)
-        _log.info("deferred_query_failed", code=failure.code, is_kept=is_kept)
-
-
-def _shown(stored: StoredQuery) -> DeferredQuery:
-    return DeferredQuery(
-        query_id=stored.query_id,
-        question=stored.question,
-        state=stored.state,
-        created_at=stored.created_at,
-        started_at=stored.started_at,
-        finished_at=stored.finished_at,
-        expires_at=stored.expires_at,
-        attempts=stored.attempts,
-        row_count=stored.row_count,
-        answer=_answer(stored),
-        failure=stored.failure,
-    )
-
-
-def _told(answer: Answer) -> str:
-    """Everything that the answer says besides its rows."""
-    told = {item.name: document(getattr(answer, item.name)) for item in fields(answer) if item.name != "table"}
-    return json.dumps(told)
-
-
-def _answer(stored: StoredQuery) -> Answer | None:
-    """The answer without its rows; None if there is none, or if another release wrote it in another way."""
-    if stored.answer is None:
-        return None
-    try:
-        told = {name: restored(value, _hints()[name]) for name, value in json.loads(stored.answer).items()}
-        answer = Answer(table=pa.table({}), **told)
-    except (ValueError, LookupError, TypeError):
-        return None
-    return replace(answer, query_id=stored.query_id)
-
-
-@cache
-def _hints() -> Mapping[str, Any]:
-    return get_type_hints(Answer)
-
-
-def _page(answer: Answer, stored: StoredQuery, *, page: int, rows: int) -> Answer:
+def _page(answer: Answer, stored: DeferredQuery, *, page: int, rows: int) -> Answer:
     total = stored.row_count or 0
     count = max(1, math.ceil(total / rows))
     if page > count:
@@ -378,7 +173,7 @@ def _page(answer: Answer, stored: StoredQuery, *, page: int, rows: int) -> Answe
     return replace(answer, tag=tag, page=Page(number=page, count=count, rows=rows, total_rows=total))
 
 
-def _require_success(stored: StoredQuery) -> None:
+def _require_success(stored: DeferredQuery) -> None:
     match stored.state:
         case State.SUCCEEDED:
             return

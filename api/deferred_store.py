@@ -15,21 +15,22 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from dataclasses import dataclass, fields, replace
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 
+from api.deferred_query import UNFINISHED, Claim, DeferredQuery, State, answer_told, now, told
 from api.documents import read, written
 from api.errors import Failure, InternalFault, TooManyRequests, Unavailable
-from api.pieces import Piece, part
+from api.pieces import Piece, part, pieces
 from api.policy import Principal
 from api.query import MetricQuery
+from api.service import Answer
 from api.state import metadata
 
 _MOST_ATTEMPTS = 3  # whatever ends the process thrice would end it for ever
@@ -72,24 +73,6 @@ _rows = sa.Table(
 )
 
 
-class State(StrEnum):
-    """Where a deferred query stands; the last three are final."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def is_final(self) -> bool:
-        """Whether it stays like that."""
-        return self not in _UNFINISHED
-
-
-_UNFINISHED = (State.QUEUED, State.RUNNING)
-
-
 _ABANDONED = Failure.of(
     InternalFault(
         f"The service ended {_MOST_ATTEMPTS} times while the query ran",
@@ -104,48 +87,6 @@ _UNREADABLE = Failure.of(
         code="query_unreadable",
     )
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredQuery:
-    """A query as the database knows it.
-
-    `question` is None where another release wrote it down; `answer` is the text that it was ended with.
-    """
-
-    query_id: str
-    question: MetricQuery | None
-    state: State
-    created_at: datetime
-    attempts: int
-    started_at: datetime | None
-    finished_at: datetime | None
-    expires_at: datetime | None
-    row_count: int | None
-    answer: str | None
-    failure: Failure | None
-
-    @property
-    def is_expired(self) -> bool:
-        """Whether its owner let it go, or its time is over."""
-        return self.expires_at is not None and self.expires_at <= _now()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """The right to run a query, until it lapses; `token` tells it from earlier and later ones."""
-
-    query_id: str
-    token: str
-    attempt: int
-    principal: Principal
-    question: MetricQuery
-    created_at: datetime
-
-    @property
-    def age(self) -> timedelta:
-        """Time since the query was submitted."""
-        return _now() - self.created_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +111,7 @@ class DeferredStore:
         self._state = state
         self.limits = limits
 
-    def add(self, principal: Principal, question: MetricQuery) -> StoredQuery:
+    def add(self, principal: Principal, question: MetricQuery) -> DeferredQuery:
         """The question, queued.
 
         Raises
@@ -180,7 +121,7 @@ class DeferredStore:
         Unavailable
             Too many are waiting in total.
         """
-        now = _now()
+        at = now()
         query_id = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
         row = {
             "query_id": query_id,
@@ -188,8 +129,8 @@ class DeferredStore:
             "principal": written(principal),
             "question": written(question),
             "state": State.QUEUED,
-            "created_at": now,
-            "claimable_at": now,
+            "created_at": at,
+            "claimable_at": at,
         }
         with self._transaction() as connection:
             connection.execute(_queries.insert().values(row))
@@ -199,14 +140,14 @@ class DeferredStore:
         assert added is not None  # noqa: S101 - it was committed just now
         return added
 
-    def find(self, principal_id: str, query_id: str) -> StoredQuery | None:
+    def find(self, principal_id: str, query_id: str) -> DeferredQuery | None:
         """The principal's query of that id, an expired one among them."""
         wanted = _known().where(_queries.c.query_id == query_id, _queries.c.principal_id == principal_id)
         with self._transaction() as connection:
             row = connection.execute(wanted).one_or_none()
-        return _stored(row) if row is not None else None
+        return _read(row) if row is not None else None
 
-    def recent(self, principal_id: str, *, before: str | None, limit: int) -> tuple[tuple[StoredQuery, ...], int]:
+    def recent(self, principal_id: str, *, before: str | None, limit: int) -> tuple[tuple[DeferredQuery, ...], int]:
         """The principal's queries that have not expired, newest first, those older than `before`; and their number."""
         own = _queries.c.principal_id == principal_id, _is_kept()
         page = _known().where(*own).order_by(_queries.c.query_id.desc()).limit(limit)
@@ -214,7 +155,7 @@ class DeferredStore:
             page = page.where(_queries.c.query_id < before)
         with self._transaction() as connection:
             total = connection.execute(sa.select(sa.func.count()).where(*own)).scalar_one()
-            return tuple(map(_stored, connection.execute(page))), total
+            return tuple(map(_read, connection.execute(page))), total
 
     def claim(self) -> Claim | None:
         """A query to run, None if there is none.
@@ -251,12 +192,12 @@ class DeferredStore:
         """Make the claims that still hold last for the length of the lease from now on."""
         held = _queries.c.claim.in_(tokens), _queries.c.state == State.RUNNING
         with self._transaction() as connection:
-            connection.execute(_queries.update().where(*held).values(claimable_at=_now() + self.limits.lease))
+            connection.execute(_queries.update().where(*held).values(claimable_at=now() + self.limits.lease))
 
     def release(self, claim: Claim, *, pause: timedelta = timedelta(0)) -> None:
         """Put the query back in its place, to be claimed after the pause; the attempt does not count."""
         with self._transaction() as connection:
-            later = {"claimable_at": _now() + pause, "attempts": _queries.c.attempts - 1}
+            later = {"claimable_at": now() + pause, "attempts": _queries.c.attempts - 1}
             _moved(connection, claim, state=State.QUEUED, started_at=None, **later)
 
     def fail(self, claim: Claim, failure: Failure) -> bool:
@@ -264,8 +205,9 @@ class DeferredStore:
         with self._transaction() as connection:
             return _moved(connection, claim, state=State.FAILED, failure=written(failure), **self._ending())
 
-    def succeed(self, claim: Claim, answer: str, pieces: Sequence[Piece]) -> bool:
-        """End the query with its rows; whether the claim still held. All of it is kept, or nothing."""
+    def succeed(self, claim: Claim, answer: Answer) -> bool:
+        """End the query with its answer; whether the claim still held. All of it is kept, or nothing."""
+        found = pieces(answer.table)
         rows = [
             {
                 "query_id": claim.query_id,
@@ -273,14 +215,15 @@ class DeferredStore:
                 "row_count": piece.row_count,
                 "content": piece.content,
             }
-            for piece in pieces
+            for piece in found
         ]
         sizes = {
-            "row_count": sum(piece.row_count for piece in pieces),
-            "stored_bytes": sum(len(piece.content) for piece in pieces),
+            "row_count": sum(piece.row_count for piece in found),
+            "stored_bytes": sum(len(piece.content) for piece in found),
         }
+        values = {"state": State.SUCCEEDED, "answer": told(answer), **sizes}
         with self._transaction() as connection:
-            if not _moved(connection, claim, state=State.SUCCEEDED, answer=answer, **sizes, **self._ending()):
+            if not _moved(connection, claim, **values, **self._ending()):
                 return False
             connection.execute(_rows.insert(), rows)
         return True
@@ -301,20 +244,25 @@ class DeferredStore:
     def end(self, principal_id: str, query_id: str) -> bool:
         """Cancel the principal's query, or let its rows go if it has succeeded; whether there is one. Idempotent."""
         own = _queries.c.query_id == query_id, _queries.c.principal_id == principal_id
-        cancel = _queries.update().where(*own, _queries.c.state.in_(_UNFINISHED))
+        cancel = _queries.update().where(*own, _queries.c.state.in_(UNFINISHED))
         let_go = _queries.update().where(*own, _queries.c.state == State.SUCCEEDED, _is_kept())
         with self._transaction() as connection:
             connection.execute(cancel.values(state=State.CANCELLED, claim=None, **self._ending()))
-            if connection.execute(let_go.values(expires_at=_now())).rowcount:
+            if connection.execute(let_go.values(expires_at=now(), stored_bytes=0)).rowcount:
                 connection.execute(_rows.delete().where(_rows.c.query_id == query_id))
             return bool(connection.execute(sa.select(sa.func.count()).where(*own)).scalar_one())
 
     def sweep(self) -> None:
         """Remove the rows of what expired, and after a week that it ever was. Idempotent."""
-        expired = sa.select(_queries.c.query_id).where(_queries.c.expires_at <= _now())
+        expired = sa.select(_queries.c.query_id).where(_queries.c.expires_at <= now(), _queries.c.stored_bytes > 0)
         with self._transaction() as connection:
-            connection.execute(_rows.delete().where(_rows.c.query_id.in_(expired)))
-            connection.execute(_queries.delete().where(_queries.c.expires_at <= _now() - _REMEMBERED))
+            query_ids = connection.execute(expired).scalars().all()
+        for query_id in query_ids:  # one by one, as others wait for SQLite's lock meanwhile
+            with self._transaction() as connection:
+                connection.execute(_rows.delete().where(_rows.c.query_id == query_id))
+                connection.execute(_queries.update().where(_queries.c.query_id == query_id).values(stored_bytes=0))
+        with self._transaction() as connection:
+            connection.execute(_queries.delete().where(_queries.c.expires_at <= now() - _REMEMBERED))
 
     def _claimed(self, connection: sa.Connection, row: sa.Row[Any]) -> Claim | None:
         """The claim on the row's query; None if somebody was faster, or if it cannot be run, which ends it."""
@@ -334,14 +282,14 @@ class DeferredStore:
             failure = written(_ABANDONED if claim else _UNREADABLE)
             connection.execute(free.values(state=State.FAILED, failure=failure, claim=None, **self._ending()))
             return None
-        now = _now()
-        begun = {"started_at": now, "claimable_at": now + self.limits.lease, "attempts": claim.attempt}
+        at = now()
+        begun = {"started_at": at, "claimable_at": at + self.limits.lease, "attempts": claim.attempt}
         is_ours = connection.execute(free.values(state=State.RUNNING, claim=claim.token, **begun)).rowcount == 1
         return claim if is_ours else None
 
     def _ending(self) -> dict[str, object]:
-        now = _now()
-        return {"finished_at": now, "expires_at": now + self.limits.keep_for}
+        at = now()
+        return {"finished_at": at, "expires_at": at + self.limits.keep_for}
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
@@ -365,7 +313,7 @@ def _moved(connection: sa.Connection, claim: Claim, **values: object) -> bool:
 
 def _is_free() -> tuple[sa.ColumnElement[bool], ...]:
     """It waits, or whoever ran it is gone."""
-    return _queries.c.state.in_(_UNFINISHED), _queries.c.claimable_at <= _now()
+    return _queries.c.state.in_(UNFINISHED), _queries.c.claimable_at <= now()
 
 
 def _check_room(connection: sa.Connection, principal_id: str, limits: StoreLimits) -> None:
@@ -396,24 +344,24 @@ def _check_room(connection: sa.Connection, principal_id: str, limits: StoreLimit
 
 
 def _is_kept() -> sa.ColumnElement[bool]:
-    return sa.or_(_queries.c.expires_at.is_(None), _queries.c.expires_at > _now())
+    return sa.or_(_queries.c.expires_at.is_(None), _queries.c.expires_at > now())
 
 
 def _known() -> sa.Select[Any]:
-    """What is known of a query, in the words of `StoredQuery`."""
-    names = ("query_id", "question", "state", "created_at", "attempts", "started_at", "finished_at", "expires_at")
-    return sa.select(*(_queries.c[name] for name in (*names, "row_count", "answer", "failure")))
+    """What is known of a query, in the words of `DeferredQuery`."""
+    return sa.select(*(_queries.c[item.name] for item in fields(DeferredQuery)))
 
 
-def _stored(row: sa.Row[Any]) -> StoredQuery:
+def _read(row: sa.Row[Any]) -> DeferredQuery:
     try:
         question = read(row.question, MetricQuery)
     except ValueError:
         question = None
-    failure = read(row.failure, Failure) if row.failure else None
-    told = {"state": State(row.state), "question": question, "failure": failure}
-    return StoredQuery(**(dict(row._mapping) | told))  # noqa: SLF001 - the documented way to a row's columns by name
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)
+    answer = answer_told(row.answer) if row.answer else None
+    parts = {
+        "state": State(row.state),
+        "question": question,
+        "answer": answer and replace(answer, query_id=row.query_id),
+        "failure": read(row.failure, Failure) if row.failure else None,
+    }
+    return DeferredQuery(**(dict(row._mapping) | parts))  # noqa: SLF001 - the documented way to a row's columns by name

@@ -8,8 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field
 
-from api.deferred import DeferredQuery
-from api.deferred_store import State
+from api.deferred_query import DeferredQuery, State
 from api.rest import formats, problems
 from api.rest.access import Caller, Deferred
 from api.rest.contract import Document, headers, leads_to, links

@@ -10,18 +10,24 @@ from datetime import UTC, date
 from decimal import Decimal
 from typing import Any, get_type_hints
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api.deferred_query import answer_told, told
 from api.documents import document, read, restored, written
 from api.filters import AllOf, AnyOf, Comparison, Not, Operator
 from api.periods import Preset
 from api.policy import Principal
 from api.query import MetricQuery
+from api.service import Answer
 from tests.conftest import REPOSITORY
 
 often = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+# Whatever has a float has a number: a timing, a value of a filter.
+st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
 
 finite_decimals = st.decimals(allow_nan=False, allow_infinity=False)
 values = st.one_of(
@@ -64,6 +70,9 @@ def drawn(hint: Any) -> st.SearchStrategy[Any]:
 
 
 questions = every_field(MetricQuery)
+answer_parts = st.fixed_dictionaries(
+    {name: drawn(hint) for name, hint in get_type_hints(Answer).items() if name != "table"}
+)
 
 
 def same(one: Any, other: Any) -> bool:
@@ -99,12 +108,26 @@ def test_a_principal_is_the_same_after_it_was_written_and_read(claims: dict[str,
     assert read(written(principal), Principal) == principal
 
 
+@often
+@given(answer_parts)
+def test_whatever_an_answer_says_besides_its_rows_is_the_same_after_it_was_told(parts: dict[str, Any]) -> None:
+    answer = Answer(table=pa.table({}), **parts)
+
+    assert answer_told(told(answer)) == answer
+
+
+@pytest.mark.parametrize("text", ["{}", "nonsense", '{"colour": "red"}', '{"limit": "three"}'])
+def test_what_tells_no_answer_is_none(text: str) -> None:
+    assert answer_told(text) is None
+
+
 def test_a_question_is_written_alike_in_another_process() -> None:
     leaf = Comparison(field="a", operator=Operator.IN, values=(Decimal("1.50"), date(2019, 1, 31), True, "é\ud800"))
     question = MetricQuery(metrics=("b", "a"), where=AllOf((leaf, Not(leaf))), time_range=Preset.TODAY, limit=3)
     script = f"""
 from datetime import date
 from decimal import Decimal
+from api.deferred_query import answer_told, told
 from api.documents import read, written
 from api.filters import *
 from api.query import *
