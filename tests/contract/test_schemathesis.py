@@ -2,8 +2,9 @@
 
 No check is switched off. One is told of statuses: `positive_data_acceptance` takes a 422 for an answer, as a question
 may be well formed and have no answer (a dimension that does not join, a text operator on a number), a 400, as a
-cursor is ours and JSON Schema cannot say so, and a 409, as a submitted query may not have its rows yet. What it would miss by that, `well_formed_is_not_called_malformed` finds:
-data that the schema allows is never refused as malformed, nor as unreadable.
+cursor is ours and JSON Schema cannot say so, and a 409, as a submitted query may not have its rows yet. What it would
+miss by that, `well_formed_is_not_called_malformed` finds: data that the schema allows is never refused as malformed,
+nor as unreadable.
 """
 
 from __future__ import annotations
