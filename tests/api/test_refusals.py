@@ -294,7 +294,11 @@ PROTECTED = (
     "/v1/lineage/line_count",
     "/v1/freshness",
     "/v1/publications",
+    "/v1/queries",
+    f"/v1/queries/{0:032x}",
+    f"/v1/queries/{0:032x}/results",
 )
+ASKED_BY_POST = ("/v1/query", "/v1/query/compile", "/v1/queries", "/v1/export")
 
 
 @pytest.mark.parametrize(
@@ -315,9 +319,9 @@ async def test_without_a_valid_key_nothing_is_said(service: FastAPI, headers: di
     async with connect(service) as stranger:
         answers = [await stranger.get(path, headers=encoded) for path in PROTECTED]
         answers += [
-            await stranger.post(path, json={"metrics": ["line_count"]}, headers=encoded)
-            for path in ("/v1/query", "/v1/query/compile")
+            await stranger.post(path, json={"metrics": ["line_count"]}, headers=encoded) for path in ASKED_BY_POST
         ]
+        answers.append(await stranger.delete(f"/v1/queries/{0:032x}", headers=encoded))
     for answer in answers:
         problem(answer, 401, code)
         assert answer.headers["www-authenticate"].startswith("Bearer")
@@ -329,9 +333,10 @@ async def test_every_route_but_health_telemetry_and_docs_is_among_those_that_nee
         path.replace("line_count", "{metric}")
         .replace("customer__gender", "{dimension}")
         .replace("revenue_by_month", "{name}")
-        for path in PROTECTED
+        .replace(f"{0:032x}", "{query_id}")
+        for path in (*PROTECTED, *ASKED_BY_POST)
     }
-    assert routes - templates == {"/v1/query", "/v1/query/compile", "/healthz", "/readyz", "/metrics"}
+    assert routes - templates == {"/healthz", "/readyz", "/metrics"}
 
 
 async def test_a_crash_is_a_500_that_tells_nothing_but_the_request_id(synthetic: Published) -> None:
