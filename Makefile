@@ -41,7 +41,7 @@ test: setup ## Run the tests
 	@$(BIN)/pytest -m "not full"
 
 test-full: test ## Run the tests and the long proofs: every quirk of the data, mishandled once, is noticed
-	@$(BIN)/pytest -m full --dist worksteal
+	@$(BIN)/pytest -m full --dist worksteal --timeout 7200
 
 fmt: setup ## Format Python and SQL
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/sqlfluff fix --quiet dbt/models dbt/tests
