@@ -143,7 +143,7 @@ def _speaks_of(metric: Metric, search: str) -> bool:
 
 
 def _names(commas: str | None) -> tuple[str, ...]:
-    names = tuple(name for part in (commas or "").split(",") if (name := part.strip()))
+    names = tuple(name for part in (commas or "").split(",") if (name := part.strip(" ")))
     if len(names) > MAX_METRICS:
         raise InvalidQuery(f"{len(names)} metrics are more than the {MAX_METRICS} allowed", hint="Name fewer.")
     return names

@@ -80,6 +80,7 @@ async def test_what_lies_just_within_the_limits_is_answered(api: httpx.AsyncClie
         ("/v1/metrics/Total Revenue", "unknown_metric", "total_revenue"),
         ("/v1/lineage/churn", "unknown_metric", "churn_rate"),
         ("/v1/dimensions?metrics=line_count,unit_sold", "unknown_metric", "units_sold"),
+        ("/v1/dimensions?metrics=line_count%1e", "unknown_metric", "line_count"),
         ("/v1/dimensions/customer__gendr/values", "unknown_dimension", "customer__gender"),
         ("/v1/dimensions/location/values", "unknown_dimension", "customer__location"),
         ("/v1/dimensions/customer__gender/values?metrics=orders_count", "unknown_metric", "order_count"),
