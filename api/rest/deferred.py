@@ -106,7 +106,7 @@ async def list_queries(
     return Listing(data=data, meta=ListMeta(total=total, next_cursor=next_cursor))
 
 
-@router.get("/{query_id}", responses={200: {"headers": headers("Retry-After")}} | problems.describe(404))
+@router.get("/{query_id}", responses=problems.describe(404) | {200: {"headers": headers("Retry-After")}})
 async def get_query(deferred: Deferred, caller: Caller, query_id: QueryId, response: Response) -> DeferredQueryResource:
     """How far a query is."""
     found = await deferred.find(caller, query_id)
