@@ -11,7 +11,7 @@ from pydantic import Field
 from api.deferred_query import DeferredQuery, State
 from api.rest import formats, problems
 from api.rest.access import Caller, Deferred
-from api.rest.contract import Document, headers, leads_to, links
+from api.rest.contract import headers, leads_to, links
 from api.rest.paging import Cursor, Limit, decoded, encoded
 from api.rest.queries import Accept, IfNoneMatch, rendered, rows_answered
 from api.rest.requests import QueryBody
@@ -105,10 +105,7 @@ async def list_queries(
     return Listing(data=data, meta=ListMeta(total=total, next_cursor=next_cursor))
 
 
-_FOLLOWED: dict[int | str, Document] = {200: {"headers": headers("Retry-After")}}
-
-
-@router.get("/{query_id}", responses=_FOLLOWED | problems.describe(404))
+@router.get("/{query_id}", responses=problems.describe(404) | {200: {"headers": headers("Retry-After")}})
 async def get_query(deferred: Deferred, caller: Caller, query_id: QueryId, response: Response) -> DeferredQueryResource:
     """How far a query is."""
     found = await deferred.find(caller, query_id)
