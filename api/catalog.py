@@ -15,6 +15,7 @@ from api.errors import InvalidQuery, UnknownName
 Joins: TypeAlias = Mapping[str, Collection[str]]
 
 METRIC_TIME = "metric_time"
+PERSON = "customer"  # the entity whose members a floor protects
 GRAINS = ("hour", "day", "week", "month", "quarter", "year")
 Named = TypeVar("Named")
 
@@ -45,7 +46,10 @@ class DimensionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dimension:
-    """Something to group or filter by, under its full name (`customer__location`, `metric_time`, `product`)."""
+    """Something to group or filter by, under its full name (`customer__location`, `metric_time`, `product`).
+
+    `model` is the semantic model that it is a column of; `metric_time` has none.
+    """
 
     name: str
     label: str
@@ -53,6 +57,7 @@ class Dimension:
     kind: DimensionKind
     type: ValueType
     entity: str | None
+    model: str | None = None
     grains: tuple[str, ...] = ()
     synonyms: tuple[str, ...] = ()
 
@@ -83,6 +88,8 @@ class Metric:
 
     `grains` are those at which each time dimension joins, by dimension name; every joinable dimension is a key.
     `accumulates` says that it is a running total; `compares_periods` that it sets a period against an earlier one.
+    `populations` are simple metrics over the very rows that it is computed from, one for each set of rows; there is
+    none if it looks beyond the rows of its group, or at some of them in a way that no metric shares.
     """
 
     name: str
@@ -98,6 +105,7 @@ class Metric:
     accumulates: bool
     compares_periods: bool
     grains: Mapping[str, tuple[str, ...]]
+    populations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,6 +82,7 @@ class Role(Strict):
     rows: tuple[RowFilter, ...] = ()
     see_sql: bool = False
     max_rows: int | None = Field(None, ge=1)
+    min_customers: int | None = Field(None, ge=2, description="Customers that a shown number is about, at least.")
     max_cost: int | None = Field(None, ge=1, description="Cost of one query at most, as `api.cost` reckons it.")
 
     def shows_metric(self, name: str) -> bool:

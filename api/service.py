@@ -15,12 +15,14 @@ from datetime import date
 from enum import Enum
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import structlog
 
 from api.cache import CachedResult, Origin, ResultCache
 from api.catalog import Catalog, Metric, ValueType
 from api.compiler import Column, CompiledQuery
-from api.filters import AllOf, Comparison, Operator
+from api.filters import AllOf, Comparison, Operator, typed
+from api.floor import FlooredQuery, Withheld, below_floor
 from api.opened import OpenPublication
 from api.periods import DateRange
 from api.policy import Grant, PolicySource, Principal, hashed
@@ -54,7 +56,7 @@ class Answer:
 
     `table` has one Arrow column for each of `columns`, in that order: money decimal, a time at a grain of a day or
     more a date. `is_truncated` says that more rows follow after `offset + table.num_rows`. `tag` is the same for equal
-    answers, and for these alone. `cost` is there where the role has a budget.
+    answers, and for these alone. `cost` is there where the role has a budget, `withheld` where it has a floor.
     """
 
     query_id: str
@@ -70,6 +72,7 @@ class Answer:
     result_origin: Origin
     tag: str
     cost: int | None
+    withheld: Withheld | None
     timings: Timings
 
 
@@ -152,45 +155,14 @@ class SemanticLayer:
         UnknownName, InvalidQuery
             As `api.query.check` says, or the query costs more than the role may spend, or is too large for the engine.
         Forbidden
-            The policy does not know the role or cannot apply it, or the question filters by what it sees hashed.
+            The policy does not know the role or cannot apply it, the question filters by what it sees hashed, or its
+            answer tells of fewer customers than the role's floor asks for.
         QueryTimeout, Unavailable
             As `api.warehouse.Warehouse.query` says, or nothing is published.
         """
-        started = time.perf_counter()
-        grant = self._grant(principal)
-        with self._served.lease() as publication:
-            compiled = await publication.compile(query, grant, self._limits)
-            if grant.role.max_cost is not None:
-                compiled = await publication.with_cost(compiled)
-                grant.refuse_cost(compiled.cost or 0)
-            compiled_at = time.perf_counter()
-            tag = _tag(publication.version, compiled)
-            result = await self._result(tag, publication.version, compiled, use)
-            ran_at = time.perf_counter()
-        question, rows = compiled.question, result.table
-        columns, table = _conform(compiled.columns, rows.slice(0, question.limit))
-        masked = {item.column for item in question.group_by if grant.role.hashes(item.dimension.name)}
-        columns, table = _with_hashes(columns, table, masked=masked, secret=self._hash_secret)
-        answer = Answer(
-            query_id=uuid.uuid4().hex,
-            table=table,
-            columns=columns,
-            publication=publication.version,
-            as_of=publication.info.as_of,
-            time_range=question.time_range,
-            limit=question.limit,
-            offset=question.offset,
-            is_truncated=rows.num_rows > question.limit,
-            is_plan_cached=compiled.is_from_cache,
-            result_origin=result.origin,
-            tag=_digest(tag, sorted(masked)) if masked else tag,
-            cost=compiled.cost,
-            timings=Timings(
-                compile_ms=_ms(started, compiled_at),
-                run_ms=_ms(compiled_at, ran_at),
-                total_ms=_ms(started, time.perf_counter()),
-            ),
-        )
+        answer = await self._answer(principal, query, use)
+        if answer.withheld is not None and answer.withheld.is_everything:
+            raise below_floor(answer.withheld.floor)
         _record(principal, query, answer)
         return answer
 
@@ -206,7 +178,10 @@ class SemanticLayer:
 
         `search` keeps the values that contain the text; it suits text dimensions alone.
         """
-        if self._grant(principal).role.hashes(dimension) and not search:
+        role = self._grant(principal).role
+        if role.min_customers is not None and not (search and role.hashes(dimension)):
+            return await self._common_values(principal, dimension, metrics=metrics, search=search, limit=limit)
+        if role.hashes(dimension) and not search:
             query = MetricQuery(metrics=tuple(metrics), group_by=(dimension,), limit=limit)
             return _first_column(await self.query(principal, query))
         present = Comparison(field=dimension, operator=Operator.IS_NOT_NULL)
@@ -214,6 +189,24 @@ class SemanticLayer:
         where = AllOf((present, found)) if found else present
         query = MetricQuery(metrics=tuple(metrics), group_by=(dimension,), where=where, limit=limit)
         return _first_column(await self.query(principal, query))
+
+    async def _common_values(
+        self, principal: Principal, dimension: str, *, metrics: Sequence[str], search: str | None, limit: int
+    ) -> Answer:
+        """The values that enough customers share; searched here, as a filter would decide over customers."""
+        pages = self._limits.at_most(self._grant(principal).role.max_rows)
+        query = MetricQuery(metrics=tuple(metrics), group_by=(dimension,), limit=pages.max_rows)
+        answer = _first_column(await self._answer(principal, query, CacheUse.READ))
+        values = answer.table.filter(answer.table.column(0).is_valid())
+        if search:
+            typed(
+                Comparison(field=dimension, operator=Operator.CONTAINS, values=(search,)),
+                field=dimension,
+                type_=answer.columns[0].type or ValueType.STRING,
+            )
+            values = values.filter(pc.match_substring(values.column(0), search))
+        is_truncated = answer.is_truncated or values.num_rows > limit
+        return replace(answer, table=values.slice(0, limit), limit=limit, is_truncated=is_truncated)
 
     async def lineage(self, principal: Principal, metric: str) -> MetricLineage:
         """Where the metric comes from, down to the sources; raises `Forbidden` unless the role sees SQL."""
@@ -228,11 +221,56 @@ class SemanticLayer:
         self.review_policy()
         return self._policies.current().grant(principal)
 
-    async def _result(self, key: str, version: str, compiled: CompiledQuery, use: CacheUse) -> CachedResult:
+    async def _answer(self, principal: Principal, query: MetricQuery, use: CacheUse) -> Answer:
+        """The answer, of which a floor may have left nothing."""
+        started = time.perf_counter()
+        grant = self._grant(principal)
+        with self._served.lease() as publication:
+            compiled = await publication.compile(query, grant, self._limits)
+            floored = await publication.floored(query, grant, self._limits)
+            if grant.role.max_cost is not None:
+                compiled = await publication.with_cost(compiled, floored)
+                grant.refuse_cost(compiled.cost or 0)
+            compiled_at = time.perf_counter()
+            result = await self._result(publication.version, compiled, floored, use)
+            ran_at = time.perf_counter()
+        question = compiled.question
+        rows = floored.page(result.table, question) if floored else result.table
+        columns, table = _conform(compiled.columns, rows.slice(0, question.limit))
+        masked = {item.column for item in question.group_by if grant.role.hashes(item.dimension.name)}
+        columns, table = _with_hashes(columns, table, masked=masked, secret=self._hash_secret)
+        return Answer(
+            query_id=uuid.uuid4().hex,
+            table=table,
+            columns=columns,
+            publication=publication.version,
+            as_of=publication.info.as_of,
+            time_range=question.time_range,
+            limit=question.limit,
+            offset=question.offset,
+            is_truncated=rows.num_rows > question.limit,
+            is_plan_cached=compiled.is_from_cache,
+            result_origin=result.origin,
+            tag=_tag(publication.version, compiled, floored, masked),
+            cost=compiled.cost,
+            withheld=floored.withheld(result.table) if floored else None,
+            timings=Timings(
+                compile_ms=_ms(started, compiled_at),
+                run_ms=_ms(compiled_at, ran_at),
+                total_ms=_ms(started, time.perf_counter()),
+            ),
+        )
+
+    async def _result(
+        self, version: str, compiled: CompiledQuery, floored: FlooredQuery | None, use: CacheUse
+    ) -> CachedResult:
+        key = _key(version, floored.answer, floored.floor) if floored else _key(version, compiled)
+
         async def run() -> pa.Table:
             # A run may outlive the caller that began it, so it holds a lease of its own.
             with self._served.lease(version) as publication:
-                return await publication.warehouse.query(compiled.sql, compiled.parameters)
+                ask = publication.warehouse.query
+                return await (floored.run(ask) if floored else ask(compiled.sql, compiled.parameters))
 
         match use:
             case CacheUse.READ:
@@ -241,9 +279,15 @@ class SemanticLayer:
                 return await self._cache.refresh(key, run)
 
 
-def _tag(version: str, compiled: CompiledQuery) -> str:
+def _key(version: str, compiled: CompiledQuery, *floor: int) -> str:
     """A name for the result: all that it depends on, the caller's row filter among the parameters."""
-    return _digest(version, compiled.sql, sorted(compiled.parameters.items()))
+    return _digest(version, compiled.sql, sorted(compiled.parameters.items()), *floor)
+
+
+def _tag(version: str, compiled: CompiledQuery, floored: FlooredQuery | None, masked: Collection[str]) -> str:
+    """A name for the answer: its result, its page, and what of it is withheld or hashed."""
+    key = _key(version, compiled, floored.floor) if floored else _key(version, compiled)
+    return _digest(key, sorted(masked)) if masked else key
 
 
 def _digest(*parts: object) -> str:

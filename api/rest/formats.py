@@ -123,6 +123,7 @@ def meta(answer: Answer) -> Mapping[str, Any]:
         "as_of": answer.as_of,
         "time_range": time_range and {"start": time_range.start, "end": time_range.end},
         "cost": answer.cost,
+        "withheld_groups": answer.withheld.groups if answer.withheld else None,
         "cache": {"plan": "hit" if answer.is_plan_cached else "miss", "result": answer.result_origin},
         "timings": {
             "compile_ms": answer.timings.compile_ms,

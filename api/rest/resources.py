@@ -174,6 +174,9 @@ class AnswerMeta(Resource):
     cost: int | None = Field(
         description="Rows that the query was estimated to read and join; null unless the role has a budget."
     )
+    withheld_groups: int | None = Field(
+        description="Groups that tell of too few customers; null unless the role has a floor that concerns the answer."
+    )
     cache: CacheResource
     timings: TimingsResource
 
