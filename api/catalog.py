@@ -15,6 +15,7 @@ from api.errors import InvalidQuery, UnknownName
 Joins: TypeAlias = Mapping[str, Collection[str]]
 
 METRIC_TIME = "metric_time"
+PERSON = "customer"  # the entity whose members a floor protects
 GRAINS = ("hour", "day", "week", "month", "quarter", "year")
 # Parts of a date, each with the coarsest grain that still tells it; `dow` is 1 on Monday and 7 on Sunday.
 DATE_PARTS = {"year": "year", "quarter": "quarter", "month": "month", "day": "day", "dow": "day", "doy": "day"}
@@ -48,7 +49,10 @@ class DimensionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dimension:
-    """Something to group or filter by, under its full name (`customer__location`, `metric_time`, `product`)."""
+    """Something to group or filter by, under its full name (`customer__location`, `metric_time`, `product`).
+
+    `model` is the semantic model that it is a column of; `metric_time` has none.
+    """
 
     name: str
     label: str
@@ -56,6 +60,7 @@ class Dimension:
     kind: DimensionKind
     type: ValueType
     entity: str | None
+    model: str | None = None
     grains: tuple[str, ...] = ()
     date_parts: tuple[str, ...] = ()
     synonyms: tuple[str, ...] = ()
@@ -94,6 +99,8 @@ class Metric:
     `accumulates` says that it is a running total; `compares_periods` that it sets a period against an earlier one.
     `own_times` are the time dimensions of the very rows that it counts. `has_date_parts` says that it can be asked by
     parts of dates, which would tear apart what looks back in time.
+    `populations` are simple metrics over the very rows that it is computed from, one for each set of rows; there is
+    none if it looks beyond the rows of its group, or at some of them in a way that no metric shares.
     """
 
     name: str
@@ -111,6 +118,7 @@ class Metric:
     compares_periods: bool
     has_date_parts: bool
     grains: Mapping[str, tuple[str, ...]]
+    populations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

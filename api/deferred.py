@@ -170,7 +170,8 @@ def _page(answer: Answer, stored: DeferredQuery, *, page: int, rows: int) -> Ans
             f"There is no page {page}", hint=f"The pages of {rows} rows are 1 to {count}.", code="unknown_page"
         )
     tag = hashlib.sha256(f"{stored.query_id}/{answer.tag}/{page}/{rows}".encode()).hexdigest()
-    return replace(answer, tag=tag, page=Page(number=page, count=count, rows=rows, total_rows=total))
+    # A stored result is walked by its pages; a cursor would begin beyond all of them.
+    return replace(answer, tag=tag, next_cursor=None, page=Page(number=page, count=count, rows=rows, total_rows=total))
 
 
 def _require_success(stored: DeferredQuery) -> None:

@@ -6,7 +6,9 @@ The JSON's shape is dbt's to define (`semantic_manifest.json` of dbt 1.11); it i
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from api.catalog import (
@@ -59,9 +61,14 @@ def read_catalog(manifest: Json, *, joins: Callable[[str], Joins], column_types:
         dimensions |= {dimension.name: dimension for dimension in _dimensions(model, column_types)}
     dimensions |= _keys(models, column_types)
     metrics = {metric["name"]: metric for metric in manifest["metrics"]}
+    populations = _populations(metrics, models)
     return Catalog(
         metrics={
-            name: _metric(metric, metrics, models, joins(name), dimensions) for name, metric in sorted(metrics.items())
+            name: replace(
+                _metric(metric, metrics, models, joins(name), dimensions),
+                populations=_populations_of(metric, metrics, populations),
+            )
+            for name, metric in sorted(metrics.items())
         },
         dimensions=dict(sorted(dimensions.items())),
         entities=_entities(models),
@@ -85,6 +92,7 @@ def _dimensions(model: Json, column_types: ColumnTypes) -> Iterator[Dimension]:
             kind=DimensionKind.TIME if is_time else DimensionKind.CATEGORICAL,
             type=types[item["name"]],
             entity=entity,
+            model=model["name"],
             grains=grains,
             date_parts=date_parts(grains),
             synonyms=tuple(meta.get("synonyms", ())),
@@ -106,6 +114,7 @@ def _keys(models: list[Json], column_types: ColumnTypes) -> dict[str, Dimension]
             kind=DimensionKind.ENTITY,
             type=types["key"],
             entity=item["name"],
+            model=model["name"],
             synonyms=tuple(_meta(item).get("synonyms", ())),
         )
     return keys
@@ -152,6 +161,38 @@ def _parts(metric: Json, metrics: Mapping[str, Json]) -> Iterator[Json]:
     yield metric
     for item in _inputs(metric):
         yield from _parts(metrics[item["name"]], metrics)
+
+
+def _populations(metrics: Mapping[str, Json], models: list[Json]) -> dict[str, str]:
+    """For each simple metric, the first one by name that counts the same rows at the same time."""
+    homes = {measure["name"]: (model, measure) for model in models for measure in model["measures"]}
+    first: dict[str, str] = {}
+    found: dict[str, str] = {}
+    for name, metric in sorted(metrics.items()):
+        used = metric["type_params"].get("measure")
+        if metric["type"] != "simple" or not used:
+            continue
+        model, measure = homes[used["name"]]
+        if measure.get("non_additive_dimension"):  # looks at the last rows of a group alone
+            continue
+        time = measure.get("agg_time_dimension") or (model.get("defaults") or {}).get("agg_time_dimension")
+        rows = json.dumps([model["name"], time, metric.get("filter"), used.get("filter")], sort_keys=True)
+        found[name] = first.setdefault(rows, name)
+    return found
+
+
+def _populations_of(metric: Json, metrics: Mapping[str, Json], populations: Mapping[str, str]) -> tuple[str, ...]:
+    parts = tuple(_parts(metric, metrics))
+    simple = [part["name"] for part in parts if part["type"] == "simple"]
+    looks_beyond = any(part["type"] in ("cumulative", "conversion") for part in parts)
+    looks_elsewhere = any(
+        item.get("filter") or item.get("offset_window") or item.get("offset_to_grain")
+        for part in parts
+        for item in _inputs(part)
+    ) or any(part.get("filter") for part in parts if part["type"] != "simple")
+    if looks_beyond or looks_elsewhere or not all(name in populations for name in simple):
+        return ()
+    return tuple(dict.fromkeys(populations[name] for name in simple))
 
 
 def _inputs(metric: Json) -> Iterator[Json]:

@@ -11,6 +11,7 @@ from api.catalog import METRIC_TIME, Catalog, Metric
 from api.compiler import CompiledQuery, Compiler, Dialect
 from api.cursor import resumed
 from api.errors import InvalidQuery, SemanticLayerError, Unavailable
+from api.floor import FlooredQuery, People, floored
 from api.manifest import read_catalog
 from api.policy import REHEARSING, Grant, Role
 from api.policy_check import broken_policy, require_sound
@@ -52,20 +53,31 @@ class OpenPublication:
             require_sound(grant.role_name, role, self.catalog)
             needed = {self.catalog.group_by(row.field).dimension.name for row in role.rows}
             self._visible[role] = self.catalog.narrowed(
-                shows_metric=role.shows_metric, shows_dimension=role.shows_dimension, needed=needed
+                shows_metric=lambda name: role.shows_metric(name) and self._keeps_floor(name, role),
+                shows_dimension=role.shows_dimension,
+                needed=needed,
             )
         return self._visible[grant.role]
 
     async def compile(self, query: MetricQuery, grant: Grant, limits: PageLimits) -> CompiledQuery:
         """SQL and parameters of the question over the rows that count for the grant."""
+        checked = self._over_rows(self._checked(query, grant, limits), grant)
+        if query.cursor is not None:
+            checked = resumed(checked, query.cursor, version=self.version)
+        return await self.compiler.compile(checked)
+
+    def _checked(self, query: MetricQuery, grant: Grant, limits: PageLimits) -> CheckedQuery:
+        if query.cursor is not None:
+            grant.refuse_below_floor("Cursors", hint="Page with offset.")
         limits = limits.at_most(grant.role.max_rows)
         checked = check(query, self.visible_to(grant), as_of=self.info.as_of, limits=limits)
         grant.refuse_hashed(checked)
         grant.refuse_unfiltered(checked)
-        checked = self._over_rows(checked, grant)
-        if query.cursor is not None:
-            checked = resumed(checked, query.cursor, version=self.version)
-        return await self.compiler.compile(checked)
+        grant.refuse_uncounted(checked)
+        return checked
+
+    def _keeps_floor(self, metric: str, role: Role) -> bool:
+        return role.min_customers is None or People(self.catalog).can_be_counted(self.catalog.metric(metric))
 
     def _over_rows(self, checked: CheckedQuery, grant: Grant) -> CheckedQuery:
         """The question over the rows that count for the grant alone."""
@@ -79,9 +91,23 @@ class OpenPublication:
             # Not the caller's own filter, so not for the caller to mend: a claim that is no day, say.
             raise broken_policy(grant.role_name) from error
 
-    async def with_cost(self, compiled: CompiledQuery) -> CompiledQuery:
-        """The same with what it will cost; nothing runs."""
-        return replace(compiled, cost=await self.warehouse.estimate(compiled.sql, compiled.parameters))
+    async def floored(self, query: MetricQuery, grant: Grant, limits: PageLimits) -> FlooredQuery | None:
+        """The question under the floor of the grant's role; None if it has none, or people are not concerned."""
+        if grant.role.min_customers is None:
+            return None
+        return await floored(
+            self._checked(query, grant, limits),
+            floor=grant.role.min_customers,
+            over_rows=lambda checked: self._over_rows(checked, grant),
+            people=People(self.catalog),
+            compiler=self.compiler,
+        )
+
+    async def with_cost(self, compiled: CompiledQuery, floored: FlooredQuery | None = None) -> CompiledQuery:
+        """The same with what it will cost, its floor included; nothing runs."""
+        statements = floored.statements if floored else (compiled,)
+        costs = [await self.warehouse.estimate(each.sql, each.parameters) for each in statements]
+        return replace(compiled, cost=sum(costs))
 
     async def rehearse(self) -> None:
         """Ask for every metric and saved query once; whoever publishes calls this before anybody else can ask.

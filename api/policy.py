@@ -84,6 +84,7 @@ class Role(Strict):
     max_rows: int | None = Field(None, ge=1)
     requests_per_minute: int | None = Field(None, ge=1)
     rows_per_day: int | None = Field(None, ge=1)
+    min_customers: int | None = Field(None, ge=2, description="Customers that a shown number is about, at least.")
     max_cost: int | None = Field(None, ge=1, description="Cost of one query at most, as `api.cost` reckons it.")
 
     def shows_metric(self, name: str) -> bool:
@@ -172,6 +173,37 @@ class Grant:
                 f"Your role sees some rows only, and a filter on {metrics[0]} would count all of them",
                 hint="Ask for the metric, grouped by the entity, and filter it with having.",
                 code="metric_filter_forbidden",
+            )
+
+    def refuse_uncounted(self, checked: CheckedQuery) -> None:
+        """Refuse what brings customers into an answer whom the role's floor does not count; raises `Forbidden`."""
+        if self.role.min_customers is None:
+            return
+        if checked.earlier is not None:
+            self.refuse_below_floor("Comparisons with an earlier range", hint="Ask for each range by itself.")
+        if any(leaf.per for leaf in comparisons(checked.where)):
+            self.refuse_below_floor("Filters on a metric", hint="Filter by dimensions, or use having.")
+        if any(item.date_part for item in (*checked.group_by, *checked.fields)):
+            self.refuse_below_floor("Parts of dates", hint="Group and filter by a grain, metric_time__month for one.")
+
+    def refuse_below_floor(self, asked: str, *, hint: str) -> None:
+        """Refuse a way of asking in which customers are not counted, if the role has a floor.
+
+        Parameters
+        ----------
+        asked
+            The way of asking, as a noun in the plural that begins a sentence.
+
+        Raises
+        ------
+        Forbidden
+            The role has a floor.
+        """
+        if self.role.min_customers is not None:
+            raise Forbidden(
+                f"{asked} are not for your role, which sees what {self.role.min_customers} customers share or more",
+                hint=hint,
+                code="anonymity_floor",
             )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from api.catalog import Catalog, ValueType, nearest
+from api.catalog import PERSON, Catalog, ValueType, nearest
 from api.errors import Forbidden, RequestError
 from api.filters import Comparison, typed
 from api.policy import Policy, Role, RowFilter, matches
@@ -50,6 +50,9 @@ def role_problems(name: str, role: Role, catalog: Catalog) -> Iterator[Problem]:
         for number, pattern in enumerate(patterns):
             if not any(matches(item, (pattern,)) for item in known):
                 yield _unmatched(f"roles.{name}.{part}.{number}", pattern, known)
+    if role.min_customers is not None and PERSON not in catalog.entities:
+        place = f"roles.{name}.min_customers"
+        yield Problem(place=place, detail=f"no entity {PERSON} is there to be counted", is_closing=True)
     for number, row in enumerate(role.rows):
         yield from _row_problems(f"roles.{name}.rows.{number}", row, catalog)
 

@@ -16,16 +16,18 @@ from datetime import date, timedelta
 from enum import Enum
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from api.admission import Admission
 from api.allowance import Allowances
 from api.cache import CachedResult, Origin, Reason, ResultCache
-from api.catalog import Catalog, Metric
+from api.catalog import Catalog, Metric, ValueType
 from api.compiler import Column, CompiledQuery
 from api.cursor import next_cursor
 from api.errors import InvalidQuery, QueryTimeout
 from api.export import BATCH_ROWS, Export, ExportedRows, ExportLimits
-from api.filters import AllOf, Comparison, Operator
+from api.filters import AllOf, Comparison, Operator, typed
+from api.floor import FlooredQuery, Withheld, below_floor
 from api.observation import AnsweredWith, Stage, observed, timed
 from api.opened import OpenPublication
 from api.periods import DateRange
@@ -79,7 +81,7 @@ class Answer:
     more a date. `is_truncated` says that more rows follow after `offset + table.num_rows`. `tag` is the same for equal
     answers, and for these alone. `next_cursor` begins the page of these more rows. `cost` is there where the role has a
     budget. `grant` names what the caller was allowed when it was made. `page` is there where the answer was stored and
-    is shown in parts.
+    is shown in parts. `withheld` is there where the role has a floor that concerns the answer.
     """
 
     query_id: str
@@ -102,6 +104,7 @@ class Answer:
     grant: str
     timings: Timings
     page: Page | None = None
+    withheld: Withheld | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,11 +184,12 @@ class SemanticLayer:
         UnknownName, InvalidQuery
             As `api.query.check` says.
         Forbidden
-            The role does not see SQL, or filters by what it sees hashed.
+            The role does not see SQL, filters by what it sees hashed, or has a floor.
         """
         observed().query = query
         grant = self._grant(principal)
         grant.require_sql()
+        grant.refuse_below_floor("SQL and costs", hint="Ask for the answer itself: POST /v1/query.")
         with self._served.lease() as publication:
             with timed(Stage.COMPILE):
                 compiled = await publication.with_cost(await publication.compile(query, grant, self._limits))
@@ -193,8 +197,9 @@ class SemanticLayer:
             return compiled
 
     async def check(self, principal: Principal, query: MetricQuery, *, limits: PageLimits) -> None:
-        """Return if `query` would answer it now, within these limits; else raise what it would. Nothing runs."""
+        """Return if `query` would answer it `Apart` now, within these limits; else raise what it would."""
         grant = self._grant(principal)
+        _refuse_apart(grant)
         with self._served.lease() as publication:
             await publication.compile(query, grant, limits)
 
@@ -212,57 +217,20 @@ class SemanticLayer:
         UnreadableRequest, InvalidQuery
             As `api.cursor.resumed` says.
         Forbidden
-            The policy does not know the role or cannot apply it, or the question filters by what it sees hashed.
+            The policy does not know the role or cannot apply it, the question filters by what it sees hashed, or the
+            role has a floor, and too few customers are concerned or the way of asking does not count them.
         QueryTimeout, Unavailable
             As `api.warehouse.Warehouse.query` says, or nothing is published.
         TooManyRequests, Unavailable
             The caller has had its rows of the day; or as `api.admission.Admission.place` says, if the query has to run.
         """
-        started = time.perf_counter()
-        observed().query = query
         grant = self._grant(principal)
-        await self._allowances.require_rows(principal, grant.role)
-        limits = use.limits if isinstance(use, Apart) else self._limits
-        with self._served.lease() as publication:
-            compiled = await _affordable(publication, query, grant, limits)
-            compiled_at = time.perf_counter()
-            tag = _tag(publication.version, compiled)
-            with timed(Stage.CACHE):
-                result = await self._result(principal, tag, publication.version, compiled, use)
-            ran_at = time.perf_counter()
-        question, rows = compiled.question, result.table
-        is_truncated = rows.num_rows > question.limit
-        shaping = Shaping.of(compiled, grant, secret=self._hash_secret)
-        table = rows.slice(0, question.limit)
-        table = await asyncio.to_thread(shaping.table, table) if shaping.is_slow(table) else shaping.table(table)
-        answer = Answer(
-            query_id=uuid.uuid4().hex,
-            table=table,
-            columns=shaping.columns_of(rows.schema),
-            publication=publication.version,
-            as_of=publication.info.as_of,
-            time_zone=question.time_zone,
-            time_range=question.time_range,
-            compared_with=question.earlier.days if question.earlier else None,
-            limit=question.limit,
-            offset=question.offset,
-            is_truncated=is_truncated,
-            next_cursor=next_cursor(question, version=publication.version) if is_truncated else None,
-            is_plan_cached=compiled.is_from_cache,
-            result_origin=result.origin,
-            result_reason=result.reason,
-            tag=_digest(tag, shaping.difference) if shaping.difference else tag,
-            cost=compiled.cost,
-            grant=grant.digest,
-            timings=Timings(
-                compile_ms=_ms(started, compiled_at),
-                run_ms=_ms(compiled_at, ran_at),
-                total_ms=_ms(started, time.perf_counter()),
-            ),
-        )
-        await self._allowances.count_rows(principal, grant.role, table.num_rows)
-        observed().answer = _answered_with(compiled, answer.publication, answer)
-        return answer
+        if isinstance(use, Apart):
+            _refuse_apart(grant)
+        answer, compiled = await self._answer(principal, grant, query, use)
+        if answer.withheld is not None and answer.withheld.is_everything:
+            raise below_floor(answer.withheld.floor)
+        return await self._counted(principal, grant, answer, compiled)
 
     @asynccontextmanager
     async def export(self, principal: Principal, query: MetricQuery) -> AsyncIterator[Export]:
@@ -283,10 +251,11 @@ class SemanticLayer:
                 "An export begins with the first row", hint="Leave offset and cursor out.", code="invalid_limit"
             )
         grant = self._grant(principal)
+        grant.refuse_below_floor("Exports", hint="Ask for pages: POST /v1/query with limit and offset.")
         await self._allowances.require_rows(principal, grant.role)
         pages = PageLimits(default_rows=self._exports.rows, max_rows=self._exports.rows)
         with self._served.lease() as publication:
-            compiled = await _affordable(publication, query, grant, pages)
+            compiled, _ = await _affordable(publication, query, grant, pages)
             async with (
                 self._exports.places.place(principal.principal_id),
                 self._admission.place(principal.principal_id),
@@ -317,7 +286,11 @@ class SemanticLayer:
 
         `search` keeps the values that contain the text; it suits text dimensions alone.
         """
-        if self._grant(principal).role.hashes(dimension) and not search:
+        grant = self._grant(principal)
+        is_hashed = grant.role.hashes(dimension)
+        if grant.role.min_customers is not None and not (search and is_hashed):  # the latter is refused as a filter
+            return await self._common_values(principal, grant, dimension, metrics=metrics, search=search, limit=limit)
+        if is_hashed and not search:
             query = MetricQuery(metrics=tuple(metrics), group_by=(dimension,), limit=limit)
             return _first_column(await self.query(principal, query))
         present = Comparison(field=dimension, operator=Operator.IS_NOT_NULL)
@@ -349,6 +322,87 @@ class SemanticLayer:
         self.review_policy()
         return self._policies.current().grant(principal)
 
+    async def _answer(
+        self, principal: Principal, grant: Grant, query: MetricQuery, use: CacheUse | Apart
+    ) -> tuple[Answer, CompiledQuery]:
+        """The answer, of which a floor may have left nothing, and the question that it answers."""
+        started = time.perf_counter()
+        observed().query = query
+        await self._allowances.require_rows(principal, grant.role)
+        limits = use.limits if isinstance(use, Apart) else self._limits
+        with self._served.lease() as publication:
+            compiled, floored = await _affordable(publication, query, grant, limits)
+            compiled_at = time.perf_counter()
+            tag = _tag(publication.version, compiled, floored)
+            with timed(Stage.CACHE):
+                result = await self._result(principal, publication.version, compiled, floored, use)
+            ran_at = time.perf_counter()
+        question = compiled.question
+        rows = floored.page(result.table, question) if floored else result.table
+        has_more = rows.num_rows > question.limit
+        # A cursor would be refused to a role with a floor.
+        has_cursor = has_more and grant.role.min_customers is None
+        shaping = Shaping.of(compiled, grant, secret=self._hash_secret)
+        table = rows.slice(0, question.limit)
+        table = await asyncio.to_thread(shaping.table, table) if shaping.is_slow(table) else shaping.table(table)
+        answer = Answer(
+            query_id=uuid.uuid4().hex,
+            table=table,
+            columns=shaping.columns_of(rows.schema),
+            publication=publication.version,
+            as_of=publication.info.as_of,
+            time_zone=question.time_zone,
+            time_range=question.time_range,
+            compared_with=question.earlier.days if question.earlier else None,
+            limit=question.limit,
+            offset=question.offset,
+            is_truncated=has_more,
+            next_cursor=next_cursor(question, version=publication.version) if has_cursor else None,
+            is_plan_cached=compiled.is_from_cache,
+            result_origin=result.origin,
+            result_reason=result.reason,
+            tag=_digest(tag, shaping.difference) if shaping.difference else tag,
+            cost=compiled.cost,
+            withheld=floored.withheld(result.table) if floored else None,
+            grant=grant.digest,
+            timings=Timings(
+                compile_ms=_ms(started, compiled_at),
+                run_ms=_ms(compiled_at, ran_at),
+                total_ms=_ms(started, time.perf_counter()),
+            ),
+        )
+        return answer, compiled
+
+    async def _counted(self, principal: Principal, grant: Grant, answer: Answer, compiled: CompiledQuery) -> Answer:
+        """The answer, its rows counted for the caller and noted for the audit."""
+        await self._allowances.count_rows(principal, grant.role, answer.table.num_rows)
+        observed().answer = _answered_with(compiled, answer.publication, answer)
+        return answer
+
+    async def _common_values(
+        self,
+        principal: Principal,
+        grant: Grant,
+        dimension: str,
+        *,
+        metrics: Sequence[str],
+        search: str | None,
+        limit: int,
+    ) -> Answer:
+        """The values that enough customers share; searched here, as a filter would decide over customers."""
+        pages = self._limits.at_most(grant.role.max_rows)
+        query = MetricQuery(metrics=tuple(metrics), group_by=(dimension,), limit=pages.max_rows)
+        whole, compiled = await self._answer(principal, grant, query, CacheUse.READ)
+        answer = _first_column(whole)
+        values = answer.table.filter(answer.table.column(0).is_valid())
+        if search:
+            contains = Comparison(field=dimension, operator=Operator.CONTAINS, values=(search,))
+            typed(contains, field=dimension, type_=answer.columns[0].type or ValueType.STRING)
+            values = values.filter(pc.match_substring(values.column(0), search))
+        is_truncated = answer.is_truncated or values.num_rows > limit
+        shown = replace(answer, table=values.slice(0, limit), limit=limit, is_truncated=is_truncated)
+        return await self._counted(principal, grant, shown, compiled)
+
     def _opened_export(
         self,
         publication: OpenPublication,
@@ -370,8 +424,16 @@ class SemanticLayer:
         )
 
     async def _result(
-        self, principal: Principal, key: str, version: str, compiled: CompiledQuery, use: CacheUse | Apart
+        self,
+        principal: Principal,
+        version: str,
+        compiled: CompiledQuery,
+        floored: FlooredQuery | None,
+        use: CacheUse | Apart,
     ) -> CachedResult:
+        # Under a floor all pages are cut from one result.
+        key = _tag(version, floored.answer if floored else compiled, floored)
+
         async def run(within: timedelta | None = None) -> pa.Table:
             # A run may outlive the caller that began it, so it holds a lease of its own, while it waits, too.
             async with AsyncExitStack() as held:
@@ -379,6 +441,8 @@ class SemanticLayer:
                 with timed(Stage.WAIT):
                     await held.enter_async_context(self._admission.place(principal.principal_id))
                 with timed(Stage.RUN):
+                    if floored:
+                        return await floored.run(publication.warehouse.query)
                     return await publication.warehouse.query(compiled.sql, compiled.parameters, within=within)
 
         match use:
@@ -392,19 +456,25 @@ class SemanticLayer:
 
 async def _affordable(
     publication: OpenPublication, query: MetricQuery, grant: Grant, limits: PageLimits
-) -> CompiledQuery:
-    """The compiled question, which costs no more than the role may spend."""
+) -> tuple[CompiledQuery, FlooredQuery | None]:
+    """The compiled question, which costs no more than the role may spend; and it under the role's floor, if any."""
     with timed(Stage.COMPILE):
         compiled = await publication.compile(query, grant, limits)
+        floored = await publication.floored(query, grant, limits)
         if grant.role.max_cost is not None:
-            compiled = await publication.with_cost(compiled)
+            compiled = await publication.with_cost(compiled, floored)
             grant.refuse_cost(compiled.cost or 0)
-        return compiled
+        return compiled, floored
 
 
-def _tag(version: str, compiled: CompiledQuery) -> str:
+def _refuse_apart(grant: Grant) -> None:
+    grant.refuse_below_floor("Queries that are answered later", hint="Ask for the answer at once: POST /v1/query.")
+
+
+def _tag(version: str, compiled: CompiledQuery, floored: FlooredQuery | None) -> str:
     """A name for the result: all that it depends on, the caller's row filter among the parameters."""
-    return _digest(version, compiled.sql, sorted(compiled.parameters.items()))
+    floor = (floored.floor,) if floored else ()
+    return _digest(version, compiled.sql, sorted(compiled.parameters.items()), *floor)
 
 
 def _digest(*parts: object) -> str:

@@ -79,6 +79,7 @@ CODES: Mapping[int, tuple[str, ...]] = {
     401: ("missing_key", "invalid_key", "invalid_token", "expired_token"),
     403: (
         "ambiguous_role",
+        "anonymity_floor",
         "broken_policy",
         "hashed_dimension",
         "metric_filter_forbidden",

@@ -224,6 +224,9 @@ class AnswerMeta(Resource):
     cost: int | None = Field(
         description="Rows that the query was estimated to read and join; null unless the role has a budget."
     )
+    withheld_groups: int | None = Field(
+        description="Groups that tell of too few customers; null unless the role has a floor that concerns the answer."
+    )
     cache: CacheResource
     timings: TimingsResource
 
@@ -256,6 +259,7 @@ def _told(answer: Answer) -> dict[str, Any]:
         "time_range": _days(answer.time_range),
         "compared_with": _days(answer.compared_with),
         "cost": answer.cost,
+        "withheld_groups": answer.withheld.groups if answer.withheld else None,
         "cache": CacheResource(
             plan=PlanOrigin.of(is_from_cache=answer.is_plan_cached),
             result=answer.result_origin,

@@ -825,3 +825,18 @@ def test_a_grant_is_named_otherwise_as_soon_as_anything_in_its_role_changes(name
             changed.append(Role.model_validate({name: value}))
     assert changed
     assert digest(Role()) not in map(digest, changed)
+
+
+async def test_a_query_that_waits_while_its_role_gets_a_floor_of_customers_does_not_run(
+    serve: Serve, tmp_path: Path
+) -> None:
+    path = await submitted((await serve(deferred_running=0)).join("admin"), COUNT)
+    (tmp_path / "policy.yml").write_text(
+        'version: 1\nroles: {admin: {metrics: ["*"], dimensions: ["*"], min_customers: 2}}'
+    )
+    client = (await serve()).join("admin")
+
+    failed = await left(client, path)
+    assert failed["state"] == "failed", failed
+    assert failed["error"]["code"] == "anonymity_floor"
+    assert refusal(await client.post("/v1/queries", json=COUNT)) == (403, "anonymity_floor")
