@@ -143,7 +143,8 @@ class AuditTrail:
             except Exception:  # noqa: BLE001 - the outermost loop: a fault here must not end the moving
                 _log.exception("audit_moving_failed")
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), _MOVE_EVERY_S)
+                async with asyncio.timeout(_MOVE_EVERY_S):
+                    await self._stopping.wait()
 
     async def _move(self) -> None:
         """Move what there is now, as far as the database takes it."""
