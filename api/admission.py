@@ -4,8 +4,9 @@ A machine that takes on more than it can do answers nobody in time. So runs have
 queue that is bounded in length and in time; who would only wait in vain is refused before it waits.
 
 A long queue serves a burst, and harms when it never empties: then everybody waits, and no more is answered for it. So
-once it was full, or one principal's share of it, no more wait than there are places, until nobody waits. Room in a
-full queue goes to who has the fewest in it: whoever asks for little is answered while somebody else asks for too much.
+once it was full, or one principal's share of it, no more wait than there are places, until nobody has been refused for
+a while. Room in a full queue goes to who has the fewest in it: whoever asks for little is answered while somebody else
+asks for too much.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from time import monotonic
 
 from api.errors import TooManyRequests, Unavailable
 
+_CALM_RUNS, _SHORTEST_CALM_S = 2, 1.0  # without a refusal, after which the queue may be long again
 _WEIGHT = 0.1  # of the last run in the typical time of a run: ten runs ago counts for a third
 _SHORTEST_RETRY_S, _LONGEST_RETRY_S = 1.0, 60.0
 
@@ -58,7 +60,7 @@ class Admission:
         self._limits = queue
         self._free = places
         self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()  # whose turn is next, first
-        self._is_overloaded = False
+        self._overloaded_until = 0.0  # on the clock
         self._typical_s = 0.0
         self._admitted = self._shed = self._timed_out = 0
 
@@ -99,13 +101,12 @@ class Admission:
     def _refuse_what_is_too_much(self, principal_id: str) -> None:
         own, waiting = len(self._queues.get(principal_id, ())), self._waiting()
         total, share = self._limits.total, self._limits.per_principal
-        self._is_overloaded = waiting >= total or own >= share or (self._is_overloaded and waiting > 0)
-        if self._is_overloaded:
+        if monotonic() < self._overloaded_until:
             total, share = min(self._places, total), min(self._places, share)
         wait_s = self._expected_wait_s(principal_id)
         retry_after = timedelta(seconds=min(max(wait_s, _SHORTEST_RETRY_S), _LONGEST_RETRY_S))
         if own >= share:
-            self._shed += 1
+            self._note_refusal()
             raise TooManyRequests(
                 f"{own} of your queries wait already",
                 hint="Send fewer at once, or wait as long as Retry-After says.",
@@ -114,15 +115,19 @@ class Admission:
             )
         is_in_vain = wait_s > self._limits.timeout.total_seconds()
         if is_in_vain or (waiting >= total and not self._displaces_another(principal_id)):
-            self._shed += 1
+            self._note_refusal()
             raise _overloaded(retry_after)
+
+    def _note_refusal(self) -> None:
+        self._shed += 1
+        self._overloaded_until = monotonic() + max(self._typical_s * _CALM_RUNS, _SHORTEST_CALM_S)
 
     def _displaces_another(self, principal_id: str) -> bool:
         """Whether the newest query of whoever has the most waiting gave way, as it has more even without that one."""
         longest = max(self._queues.values(), key=len, default=deque())
         if len(longest) <= len(self._queues.get(principal_id, ())) + 1:
             return False
-        self._shed += 1
+        self._note_refusal()
         longest.pop().set_exception(_overloaded(timedelta(seconds=_SHORTEST_RETRY_S)))
         return True
 

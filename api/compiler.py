@@ -101,11 +101,20 @@ class _Shape:
 
 
 class Compiler:
-    """Compiles questions against one semantic manifest. Safe to use from several threads and tasks."""
+    """Compiles questions against one semantic manifest. Safe to use from several threads and tasks.
+
+    Raises
+    ------
+    ValueError, LookupError, TypeError
+        The manifest cannot be read, or what it defines does not fit together.
+    """
 
     def __init__(self, manifest: str, *, dialect: Dialect) -> None:
-        parsed = parse_manifest_from_dbt_generated_manifest(manifest)
-        self._lookup = SemanticManifestLookup(parsed)
+        try:
+            parsed = parse_manifest_from_dbt_generated_manifest(manifest)
+            self._lookup = SemanticManifestLookup(parsed)
+        except MetricFlowException as error:
+            raise ValueError(str(error).partition("\n")[0]) from error
         self._engine = MetricFlowEngine(
             semantic_manifest_lookup=self._lookup,
             sql_client=cast("SqlClient", _CompileOnly(dialect)),  # compiling needs no more of the protocol

@@ -107,12 +107,14 @@ class Pipeline:
 
     def _build_and_publish(self, watcher: Watcher) -> str:
         settings, file = self._settings, warehouse_file(self._settings.warehouse_url)
+        # Before the build, as it waits for a warehouse that somebody else has open, and dbt does not.
+        fingerprint = self._fingerprint()
         target = file.parent / "dbt-target"
         built = build_marts(
             settings.dbt_project_dir, warehouse=file, target=target, as_of=settings.as_of, progress=watcher.building
         )
         watcher.built(built)
-        return self._store.publish(file, built, fingerprint=self._fingerprint(), rehearse=_rehearse)
+        return self._store.publish(file, built, fingerprint=fingerprint, rehearse=_rehearse)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
