@@ -349,8 +349,8 @@ async def test_a_list_shows_ones_own_queries_newest_first_page_by_page(serve: Se
 
     assert found == paths[::-1]
     assert cursor is None
-    assert refusal(await ada.get("/v1/queries", params={"cursor": "bm9uZQ=="})) == (400, "unreadable_request")
-    assert refusal(await ada.get("/v1/queries", params={"cursor": "%"})) == (400, "unreadable_request")
+    for strange in ("bm9uZQ==", "%"):
+        assert (await ada.get("/v1/queries", params={"cursor": strange})).status_code == 400
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "RESULTS"])
