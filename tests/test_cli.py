@@ -99,7 +99,7 @@ def test_a_query_is_compared_with_an_earlier_range(client: dict[str, str]) -> No
     assert insight(*asked, "--preset", "last_month", **client).returncode == 2
 
 
-def test_all_pages_are_shown_under_one_heading(client: dict[str, str]) -> None:
+def test_all_pages_are_shown_as_one(client: dict[str, str], tmp_path: Path) -> None:
     asked = ("query", "-m", "line_count", "-g", "metric_time__month")
     first = insight(*asked, "-n", "5", **client).stdout
     csv = insight(*asked, "-n", "5", "--all", "-f", "csv", **client).stdout
@@ -109,7 +109,8 @@ def test_all_pages_are_shown_under_one_heading(client: dict[str, str]) -> None:
     assert csv == insight(*asked, "-f", "csv", **client).stdout
     assert insight(*asked, "-n", "5", "--all", **client).stdout == insight(*asked, **client).stdout
     assert [len(json.loads(document)["data"]) for document in documents] == [5, 5, 2]
-    assert insight(*asked, "--all", "-f", "parquet", **client).returncode == 2
+    insight(*asked, "--all", "-f", "parquet", "--out", str(tmp_path / "all.parquet"), **client)
+    assert pyarrow.parquet.read_table(tmp_path / "all.parquet").num_rows == 12
 
 
 def test_a_query_is_written_as_parquet(client: dict[str, str], tmp_path: Path) -> None:

@@ -39,7 +39,6 @@ Run = Callable[..., Result]
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[sa.Engine]:
     engine = open_state(f"sqlite:///{tmp_path / 'state.db'}")
-    AuditStore(engine).prepare()
     yield engine
     engine.dispose()
 

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.observer import open_observer
 from api.rest.envelope import Envelope
 from api.rest.exchange import Patience
 from api.rest.traffic import Traffic
+from api.settings import Settings
+from api.state import open_state
+from api.telemetry import Telemetry
+
+# What the application would have put into the scope: something that records requests.
+APP = FastAPI()
 
 PATIENCE = Patience(max_body_bytes=1_000, body_timeout=timedelta(seconds=0.2), send_timeout=timedelta(seconds=0.2))
 
@@ -31,7 +40,8 @@ class Peer:
     def scope(self) -> dict[str, Any]:
         headers = [(b"content-length", str(self.announces).encode())] if self.announces else []
         method = "POST" if self.announces else "GET"
-        return {"type": "http", "method": method, "path": "/x", "query_string": b"", "headers": headers}
+        named = {"type": "http", "method": method, "path": "/x", "query_string": b"", "headers": headers}
+        return named | {"app": APP}
 
     @property
     def status(self) -> int | None:
@@ -57,6 +67,16 @@ class Peer:
         if self._takes is not None and message["type"] == "http.response.body":
             await self._takes.wait()
         self.heard.append(message)
+
+
+@pytest.fixture(autouse=True, scope="module")
+async def _observer(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[None]:
+    settings = Settings(_env_file=None, state_url=f"sqlite:///{tmp_path_factory.mktemp('envelope') / 'state.db'}")
+    async with AsyncExitStack() as closing:
+        state = open_state(settings.state_url)
+        closing.callback(state.dispose)
+        APP.state.observer = open_observer(settings, state, Telemetry(), closing)
+        yield
 
 
 async def serve(app: ASGIApp, peer: Peer, *, traffic: Traffic | None = None) -> None:

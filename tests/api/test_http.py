@@ -70,7 +70,7 @@ async def test_a_405_names_the_methods_of_every_route_of_the_path(synthetic: Pub
     async def delete(thing: str) -> str:
         return thing
 
-    async with connect(app) as client:
+    async with app.router.lifespan_context(app), connect(app) as client:
         response = await client.put("/v1/things/one")
 
     assert response.headers["allow"] == "GET, HEAD, DELETE"
@@ -117,7 +117,7 @@ async def test_a_route_that_is_added_later_refuses_unknown_parameters_too(synthe
     async def later(known: int = 1) -> int:
         return known
 
-    async with connect(app) as client:
+    async with app.router.lifespan_context(app), connect(app) as client:
         assert (await client.get("/v1/later?known=2")).json() == 2
         problem(await client.get("/v1/later?unknown=2"), 422, "unknown_parameter")
 

@@ -146,7 +146,7 @@ async def test_a_request_is_one_line_with_what_an_operator_asks_first(
 ) -> None:
     with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
         answer = await api.post("/v1/query", json={"metrics": ["total_revenue"]}, headers={"X-Request-Id": "r1"})
-        await api.get("/v1/metrics/nonsense?search=not-logged")
+        await api.get("/v1/dimensions/nonsense/values?search=not-logged")
 
     answered, refused = [entry for entry in logs if entry["event"] == "request"]
     assert len(logs) == 2
@@ -165,7 +165,11 @@ async def test_a_request_is_one_line_with_what_an_operator_asks_first(
         "rows": 1,
         "publication": synthetic.version,
     }
-    assert (refused["path"], refused["status"], refused["code"]) == ("/v1/metrics/nonsense", 404, "unknown_metric")
+    assert (refused["path"], refused["status"], refused["code"]) == (
+        "/v1/dimensions/nonsense/values",
+        404,
+        "unknown_dimension",
+    )
     assert "not-logged" not in str(refused)
 
 
