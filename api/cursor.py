@@ -83,4 +83,6 @@ def _decoded(cursor: str) -> str:
 
 
 def _unreadable() -> UnreadableRequest:
-    return UnreadableRequest("The cursor cannot be read", hint="Pass next_cursor as it came, or none.")
+    return UnreadableRequest(
+        "The cursor cannot be read", hint="Pass next_cursor as it came, or none.", code="invalid_cursor"
+    )

@@ -269,8 +269,8 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 def _fault(item: Mapping[str, Any]) -> dict[str, str]:
     field = ".".join(str(part) for part in item["loc"])
     message = _WORDS.get(item["type"], item["msg"])
-    if item["type"] == "extra_forbidden" and (similar := nearest(str(item["loc"][-1]), KEYS)):
-        message += f"; did you mean {' or '.join(similar)}?"
+    if item["type"] == "extra_forbidden" and (similar := nearest(str(item["loc"][-1]), KEYS - {item["loc"][-1]})):
+        message += f"; did you mean {similar[0]}?"
     return {"field": field if len(field) <= _SHOWN_FIELD else field[:_SHOWN_FIELD] + "…", "message": message}
 
 

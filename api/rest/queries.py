@@ -29,7 +29,7 @@ IfNoneMatch = Annotated[
     Header(description="An ETag; the answer is 304 while it is the same.", examples=['W/"6f0a31c2.0"']),
 ]
 
-_MEASURED = headers("ETag", "Server-Timing", "X-Next-Cursor")
+_MEASURED = headers("ETag", "Server-Timing")
 
 
 def rows_content() -> Document:
@@ -41,8 +41,10 @@ def rows_content() -> Document:
 
 def rows_answered(*led: Document, model: type[AnswerResource] = AnswerResource) -> dict[int | str, Document]:
     """The OpenAPI entries of a route that answers rows, as `model` in JSON."""
-    rows: Document = {"model": model, "content": rows_content(), "headers": _MEASURED, **links(*led)[200]}
-    unchanged = {"description": "The answer is the one that If-None-Match names.", "headers": _MEASURED}
+    # A part of a stored result has its pages instead of a cursor.
+    sent = _MEASURED | (headers("X-Next-Cursor") if model is AnswerResource else {})
+    rows: Document = {"model": model, "content": rows_content(), "headers": sent, **links(*led)[200]}
+    unchanged = {"description": "The answer is the one that If-None-Match names.", "headers": sent}
     return {200: rows, 304: unchanged, **problems.describe(406)}
 
 

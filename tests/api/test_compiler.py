@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
@@ -45,8 +46,10 @@ QUESTIONS = {
 
 
 @pytest.fixture(scope="module")
-def folder(synthetic: Published) -> Path:
-    return synthetic.settings.publication_dir / synthetic.version
+def folder(synthetic: Published, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy, as the engine opens a file once in a process, with one configuration."""
+    copy = tmp_path_factory.mktemp("compiler") / synthetic.version
+    return Path(shutil.copytree(synthetic.settings.publication_dir / synthetic.version, copy))
 
 
 async def compiled(folder: Path, dialect: Dialect, question: MetricQuery) -> CompiledQuery:

@@ -237,7 +237,7 @@ async def test_a_cursor_that_names_another_version_is_expired(two: Served) -> No
 async def test_a_cursor_that_is_none_of_ours_cannot_be_read(two: Served, cursor: str) -> None:
     response = await two.api.post("/v1/query", json=BODY | {"cursor": cursor})
 
-    assert (response.status_code, response.json()["code"]) == (400, "unreadable_request"), response.text
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_cursor"), response.text
 
 
 async def test_a_cursor_goes_with_no_offset_and_is_a_short_text(two: Served) -> None:

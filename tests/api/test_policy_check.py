@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -84,8 +86,11 @@ async def join(synthetic: Published, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def check(published: Published, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Result:
-    monkeypatch.setenv("INSIGHT_PUBLICATION_DIR", str(published.settings.publication_dir))
-    return CliRunner().invoke(policy_command, ["check", *arguments])
+    # A copy, as the engine opens a file once in a process, with one configuration; the command has its own process.
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copytree(published.settings.publication_dir, Path(folder) / "publications")
+        monkeypatch.setenv("INSIGHT_PUBLICATION_DIR", str(copy))
+        return CliRunner().invoke(policy_command, ["check", *arguments])
 
 
 # What its keeper is told

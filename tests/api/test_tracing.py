@@ -81,12 +81,20 @@ async def test_a_query_is_a_span_with_its_stages_in_order(
         "insight.cache": "miss",
     }
     stages = sorted((span for span in collector.spans() if span.kind == INTERNAL_KIND), key=lambda span: span.began_ns)
-    assert [span.name for span in stages] == ["compile", "cache", "run", "render"]
+    assert [span.name for span in stages] == ["compile", "cache", "wait", "run", "render"]
     for stage in stages:
         assert (stage.trace_id, stage.parent_id, stage.attributes) == (request.trace_id, request.span_id, {})
         assert request.began_ns <= stage.began_ns <= stage.ended_ns <= request.ended_ns
-    compiling, caching, run, rendering = stages
-    assert compiling.ended_ns <= caching.began_ns <= run.began_ns <= run.ended_ns <= caching.ended_ns
+    compiling, caching, waiting, run, rendering = stages
+    assert (
+        compiling.ended_ns
+        <= caching.began_ns
+        <= waiting.began_ns
+        <= waiting.ended_ns
+        <= run.began_ns
+        <= run.ended_ns
+        <= caching.ended_ns
+    )
     assert caching.ended_ns <= rendering.began_ns
 
 
@@ -118,13 +126,13 @@ async def test_refusals_and_crashes_say_their_code_and_nothing_that_was_asked(
     collector: Collector, synthetic: Published, tmp_path: Path
 ) -> None:
     async with serving(synthetic, tmp_path) as client:
-        await client.get("/v1/metrics/canary-in-the-path?search=canary-in-the-query")
+        await client.get("/v1/dimensions/canary-in-the-path/values?search=canary-in-the-query")
         await client.post("/v1/query", json=QUERY | {"metrics": ["canary-metric"]})
         await client.post("/v1/query", json={"metrics": [], "canary": "canary"})
         await client.get("/v1/canary", headers={"Authorization": "Bearer canary", "X-Canary": "canary"})
 
     codes = [span.attributes["error.type"] for span in collector.spans() if span.kind == SERVER_KIND]
-    assert codes == ["unknown_metric", "unknown_metric", "malformed_request", "unknown_path"]
+    assert codes == ["unknown_dimension", "unknown_metric", "malformed_request", "unknown_path"]
     assert not [body for body in collector.bodies if b"canary" in body or b"Chicago" in body or b"SELECT" in body]
 
 
