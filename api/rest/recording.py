@@ -110,7 +110,7 @@ class Recording:
         facts: dict[str, Any] = {
             "method": seen.method,
             "path": self._scope["path"],
-            "status": seen.status,
+            "status": CLIENT_GONE if seen.is_cancelled else seen.status,
             "ms": round(seen.duration_ns / 1e6, 1),
             "code": seen.code,
         }

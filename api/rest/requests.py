@@ -321,10 +321,12 @@ class QueryBody(Body):
 class ExportBody(QueryBody):
     """A question for metrics, of which all rows are answered."""
 
-    limit: int | None = Field(
-        None, ge=1, strict=True, description="Rows at most; without one, an answer that is too large breaks off."
+    limit: Annotated[int, Field(ge=1, strict=True), WHOLE] | None = Field(
+        None, description="Rows at most; without one, an answer that is too large breaks off."
     )
-    offset: int = Field(0, ge=0, le=0, strict=True, description="An export begins with the first row.")
+    offset: Annotated[int, Field(ge=0, le=0, strict=True), WHOLE] = Field(
+        0, description="An export begins with the first row."
+    )
 
 
 def _all(parts: Sequence[Filter]) -> Filter | None:
