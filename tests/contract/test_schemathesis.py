@@ -224,6 +224,7 @@ def explorable(synthetic: Published, tmp_path_factory: pytest.TempPathFactory) -
     shutdown_lifespans()
 
 
+@pytest.mark.full  # two minutes, and the walk through a long query is not found every time
 def test_the_first_role_finds_no_flaw_in_any_phase(explorable: Explorable) -> None:
     # Coverage goes through a body's schema once, which takes 15 s, and not once more for every route that takes it.
     shared = sharing_a_body(explorable.app.openapi())
