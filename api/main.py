@@ -51,33 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as closing:  # in reverse, whatever happens
-            closing.push(partial(_note_fault, app))
-            state = open_state(settings.state_url)
-            closing.callback(state.dispose)
-            app.state.telemetry = telemetry = Telemetry()
-            app.state.observer = open_observer(settings, state, telemetry, closing)
-            policies = PolicySource(settings.policy_file)
-            redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
-            allowances = Allowances(redis=RedisCounts(redis_url) if redis_url else None)
-            closing.push_async_callback(allowances.close)
-            app.state.gate = Gate(
-                keys=ApiKeys(state) if settings.auth is AuthMode.REQUIRED else None,
-                tokens=_open_tokens(settings, policies, closing),
-                failures=Failures(per_minute=settings.failures_per_minute, exempt=settings.exempt_networks),
-                policies=policies,
-                allowances=allowances,
-            )
-            layer = app.state.semantic_layer = await _semantic_layer(
-                settings,
-                policies=policies,
-                allowances=allowances,
-                secret=hash_secret(state),
-                telemetry=telemetry,
-                closing=closing,
-            )
-            app.state.deferred_queries = _deferred_queries(settings, layer, state)
-            app.state.deferred_queries.start()
-            closing.push_async_callback(app.state.deferred_queries.close)
+            await _open_parts(app, settings, closing)
             yield
 
     app = FastAPI(
@@ -100,6 +74,37 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router)
     contract.describe(app)
     return app
+
+
+async def _open_parts(app: FastAPI, settings: Settings, closing: AsyncExitStack) -> None:
+    """Open everything that routes find at the application, each part after those that it needs."""
+    closing.push(partial(_note_fault, app))
+    state = open_state(settings.state_url)
+    closing.callback(state.dispose)
+    app.state.telemetry = telemetry = Telemetry()
+    app.state.observer = open_observer(settings, state, telemetry, closing)
+    policies = PolicySource(settings.policy_file)
+    redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
+    allowances = Allowances(redis=RedisCounts(redis_url) if redis_url else None)
+    closing.push_async_callback(allowances.close)
+    app.state.gate = Gate(
+        keys=ApiKeys(state) if settings.auth is AuthMode.REQUIRED else None,
+        tokens=_open_tokens(settings, policies, closing),
+        failures=Failures(per_minute=settings.failures_per_minute, exempt=settings.exempt_networks),
+        policies=policies,
+        allowances=allowances,
+    )
+    layer = app.state.semantic_layer = await _semantic_layer(
+        settings,
+        policies=policies,
+        allowances=allowances,
+        secret=hash_secret(state),
+        telemetry=telemetry,
+        closing=closing,
+    )
+    app.state.deferred_queries = _deferred_queries(settings, layer, state)
+    app.state.deferred_queries.start()
+    closing.push_async_callback(app.state.deferred_queries.close)
 
 
 def _note_fault(app: FastAPI, _: object, error: BaseException | None, __: object) -> None:
@@ -131,9 +136,7 @@ async def _semantic_layer(
     closing.push_async_callback(cache.close)  # before the publication, whose warehouse its runs use
     # A place is a connection: whoever has one finds a thread and a connection free.
     admission = _open_admission(settings, places=settings.pool_size)
-    telemetry.watch(lambda: queue_series(admission.counters()))
-    telemetry.watch(lambda: cache_series(cache.counters()))
-    telemetry.watch(lambda: publication_series(_serving(served)))
+    _watch(telemetry, admission=admission, cache=cache, served=served)
     await served.refresh()
     if not served.is_ready:
         _log.warning("nothing_published", folder=str(settings.publication_dir), hint="insight pipeline run --data DIR")
@@ -199,6 +202,14 @@ def _open_admission(settings: Settings, *, places: int) -> Admission:
         timeout=timedelta(seconds=settings.queue_timeout_s),
     )
     return Admission(places=places, queue=queue)
+
+
+def _watch(
+    telemetry: Telemetry, *, admission: Admission, cache: ResultCache, served: ServedPublication[OpenPublication]
+) -> None:
+    telemetry.watch(lambda: queue_series(admission.counters()))
+    telemetry.watch(lambda: cache_series(cache.counters()))
+    telemetry.watch(lambda: publication_series(_serving(served)))
 
 
 def _serving(served: ServedPublication[OpenPublication]) -> Serving:

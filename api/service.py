@@ -329,9 +329,8 @@ class SemanticLayer:
         started = time.perf_counter()
         observed().query = query
         await self._allowances.require_rows(principal, grant.role)
-        limits = use.limits if isinstance(use, Apart) else self._limits
         with self._served.lease() as publication:
-            compiled, floored = await _affordable(publication, query, grant, limits)
+            compiled, floored = await _affordable(publication, query, grant, self._pages(use))
             compiled_at = time.perf_counter()
             tag = _tag(publication.version, compiled, floored)
             with timed(Stage.CACHE):
@@ -340,14 +339,11 @@ class SemanticLayer:
         question = compiled.question
         rows = floored.page(result.table, question) if floored else result.table
         has_more = rows.num_rows > question.limit
-        # A cursor would be refused to a role with a floor.
-        has_cursor = has_more and grant.role.min_customers is None
+        can_go_on = has_more and grant.role.min_customers is None  # else a cursor would be refused
         shaping = Shaping.of(compiled, grant, secret=self._hash_secret)
-        table = rows.slice(0, question.limit)
-        table = await asyncio.to_thread(shaping.table, table) if shaping.is_slow(table) else shaping.table(table)
-        answer = Answer(
+        return Answer(
             query_id=uuid.uuid4().hex,
-            table=table,
+            table=await _shaped(shaping, rows.slice(0, question.limit)),
             columns=shaping.columns_of(rows.schema),
             publication=publication.version,
             as_of=publication.info.as_of,
@@ -357,7 +353,7 @@ class SemanticLayer:
             limit=question.limit,
             offset=question.offset,
             is_truncated=has_more,
-            next_cursor=next_cursor(question, version=publication.version) if has_cursor else None,
+            next_cursor=next_cursor(question, version=publication.version) if can_go_on else None,
             is_plan_cached=compiled.is_from_cache,
             result_origin=result.origin,
             result_reason=result.reason,
@@ -365,13 +361,11 @@ class SemanticLayer:
             cost=compiled.cost,
             withheld=floored.withheld(result.table) if floored else None,
             grant=grant.digest,
-            timings=Timings(
-                compile_ms=_ms(started, compiled_at),
-                run_ms=_ms(compiled_at, ran_at),
-                total_ms=_ms(started, time.perf_counter()),
-            ),
-        )
-        return answer, compiled
+            timings=_timings(started, compiled_at, ran_at),
+        ), compiled
+
+    def _pages(self, use: CacheUse | Apart) -> PageLimits:
+        return use.limits if isinstance(use, Apart) else self._limits
 
     async def _counted(self, principal: Principal, grant: Grant, answer: Answer, compiled: CompiledQuery) -> Answer:
         """The answer, its rows counted for the caller and noted for the audit."""
@@ -452,6 +446,18 @@ class SemanticLayer:
                 return await self._cache.refresh(key, run)
             case Apart(timeout=timeout):
                 return CachedResult(table=await run(timeout), origin=Origin.BYPASS)
+
+
+async def _shaped(shaping: Shaping, rows: pa.Table) -> pa.Table:
+    return await asyncio.to_thread(shaping.table, rows) if shaping.is_slow(rows) else shaping.table(rows)
+
+
+def _timings(started: float, compiled_at: float, ran_at: float) -> Timings:
+    return Timings(
+        compile_ms=_ms(started, compiled_at),
+        run_ms=_ms(compiled_at, ran_at),
+        total_ms=_ms(started, time.perf_counter()),
+    )
 
 
 async def _affordable(

@@ -27,6 +27,11 @@ def upgrade() -> None:
         sa.Column("purpose", sa.String(32), primary_key=True),
         sa.Column("secret", sa.LargeBinary(32), nullable=False),
     )
+    _make_long_queries()
+    _make_audit()
+
+
+def _make_long_queries() -> None:
     op.create_table(
         "deferred_queries",
         sa.Column("query_id", sa.String(32), primary_key=True),
@@ -56,6 +61,9 @@ def upgrade() -> None:
         sa.Column("row_count", sa.Integer, nullable=False),
         sa.Column("content", sa.LargeBinary, nullable=False),
     )
+
+
+def _make_audit() -> None:
     op.create_table(
         "audit",
         sa.Column("id", sa.String(32), primary_key=True),
