@@ -1,9 +1,9 @@
-"""Where the next page of an answer begins, as a text that callers pass back as it came.
+"""Where the next page begins, as a text that callers pass back as it came.
 
-It names publication and question, so that a walk sees one version of one question; all that is taken from it is an
-offset. It is not signed, as there is nothing to gain by forging one: every offset may be asked for openly, and names,
-values and rows come from the request and from the caller's grant, never from here. The digest of the question is there
-to catch mistakes.
+That of a list names the last item seen. That of an answer names publication and question, so that a walk sees one
+version of one question; all that is taken from it is an offset. It is not signed, as there is nothing to gain by
+forging one: every offset may be asked for openly, and names, values and rows come from the request and from the
+caller's grant, never from here. The digest of the question is there to catch mistakes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SHAPE = re.compile(r"(?P<version>[\w.-]{1,100}) (?P<question>[0-9a-f]{32}) (?P<
 def next_cursor(question: CheckedQuery, *, version: str) -> str:
     """The cursor of the page that follows the question's own."""
     text = f"{version} {_digest(question)} {question.offset + question.limit}"
-    return base64.urlsafe_b64encode(text.encode()).decode()
+    return encoded(text)
 
 
 def resumed(question: CheckedQuery, cursor: str, *, version: str) -> CheckedQuery:
@@ -43,9 +43,9 @@ def resumed(question: CheckedQuery, cursor: str, *, version: str) -> CheckedQuer
     InvalidQuery
         It belongs to another question, or to a publication that is current no more.
     """
-    found = _SHAPE.fullmatch(_decoded(cursor))
+    found = _SHAPE.fullmatch(decoded(cursor))
     if found is None:
-        raise _unreadable()
+        raise unreadable_cursor()
     if found["version"] != version:
         raise InvalidQuery(
             "The data were published anew since the page before",
@@ -75,14 +75,21 @@ def _digest(question: CheckedQuery) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
-def _decoded(cursor: str) -> str:
+def encoded(text: str) -> str:
+    """The cursor that holds the text."""
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def decoded(cursor: str) -> str:
+    """The text that a cursor holds; raises `UnreadableRequest` for one that is none of ours."""
     try:
-        return base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True).decode("ascii")
+        return base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeError) as error:
-        raise _unreadable() from error
+        raise unreadable_cursor() from error
 
 
-def _unreadable() -> UnreadableRequest:
+def unreadable_cursor() -> UnreadableRequest:
+    """The refusal of a cursor that is none of ours."""
     return UnreadableRequest(
         "The cursor cannot be read", hint="Pass next_cursor as it came, or none.", code="invalid_cursor"
     )

@@ -16,10 +16,11 @@ import re
 from dataclasses import replace
 from datetime import timedelta
 
+from api.cursor import unreadable_cursor
 from api.deferred_query import DeferredQuery, State
 from api.deferred_runner import Runner
 from api.deferred_store import DeferredStore
-from api.errors import Conflict, Forbidden, InvalidQuery, UnknownName, UnreadableRequest
+from api.errors import Conflict, Forbidden, InvalidQuery, UnknownName
 from api.policy import Principal
 from api.query import MetricQuery, PageLimits
 from api.service import Answer, Apart, Page, SemanticLayer
@@ -96,9 +97,7 @@ class DeferredQueries:
             `before` is no id.
         """
         if before is not None and not _ID.fullmatch(before):
-            raise UnreadableRequest(
-                "The cursor cannot be read", hint="Pass next_cursor as it came, or none.", code="invalid_cursor"
-            )
+            raise unreadable_cursor()
         return await asyncio.to_thread(self._store.recent, principal.principal_id, before=before, limit=limit)
 
     async def results(self, principal: Principal, query_id: str, *, page: int, rows: int | None = None) -> Answer:

@@ -59,8 +59,8 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("marketing-insight"),
         lifespan=lifespan,
         dependencies=[Depends(refuse_surplus)],
-        # Behind a proxy that ends TLS the redirect would be to http, and the credential would follow it.
-        # Others would build it from the Host header, and send a body twice.
+        # A redirect is made of the Host header and the scheme that this process sees: behind a proxy that ends TLS it
+        # would lead to http, and the credential and the body would follow it.
         redirect_slashes=False,
         # FastAPI's own would hand paths, query strings and the values of refused bodies to whatever provider is global.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
@@ -84,8 +84,8 @@ async def _open_parts(app: FastAPI, settings: Settings, closing: AsyncExitStack)
     app.state.telemetry = telemetry = Telemetry()
     app.state.observer = open_observer(settings, state, telemetry, closing)
     policies = PolicySource(settings.policy_file)
-    redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
-    allowances = Allowances(redis=RedisCounts(redis_url) if redis_url else None)
+    url = _redis_url(settings)
+    allowances = Allowances(redis=RedisCounts(url) if url else None)
     closing.push_async_callback(allowances.close)
     app.state.gate = Gate(
         keys=ApiKeys(state) if settings.auth is AuthMode.REQUIRED else None,
@@ -182,7 +182,7 @@ def _deferred_queries(settings: Settings, layer: SemanticLayer, state: sa.Engine
         layer,
         DeferredStore(state, kept),
         run=Apart(limits=limits, timeout=timedelta(seconds=settings.deferred_timeout_s)),
-        pages=PageLimits(default_rows=settings.default_rows, max_rows=settings.max_rows),
+        pages=_page_limits(settings),
         at_once=settings.deferred_running,
     )
 
@@ -219,11 +219,15 @@ def _serving(served: ServedPublication[OpenPublication]) -> Serving:
         return Serving(publication=publication.info, is_refusing=served.is_refusing)
 
 
+def _page_limits(settings: Settings) -> PageLimits:
+    return PageLimits(default_rows=settings.default_rows, max_rows=settings.max_rows)
+
+
 def _service_limits(settings: Settings) -> ServiceLimits:
     # Exports last, so they get half of the places, and leave the others for what is quick.
     places = _open_admission(settings, places=max(1, settings.pool_size // 2))
     return ServiceLimits(
-        pages=PageLimits(default_rows=settings.default_rows, max_rows=settings.max_rows),
+        pages=_page_limits(settings),
         exports=ExportLimits(
             rows=settings.max_export_rows, timeout=timedelta(seconds=settings.export_timeout_s), places=places
         ),
@@ -232,5 +236,10 @@ def _service_limits(settings: Settings) -> ServiceLimits:
 
 def _open_cache(settings: Settings) -> ResultCache:
     keep_for = timedelta(seconds=settings.cache_keep_s)
-    redis = RedisTier(settings.redis_url.get_secret_value(), keep_for=keep_for) if settings.redis_url else None
+    url = _redis_url(settings)
+    redis = RedisTier(url, keep_for=keep_for) if url else None
     return ResultCache(memory_bytes=settings.cache_memory_mb * 2**20, redis=redis)
+
+
+def _redis_url(settings: Settings) -> str | None:
+    return settings.redis_url.get_secret_value() if settings.redis_url else None

@@ -334,7 +334,7 @@ class SemanticLayer:
             compiled_at = time.perf_counter()
             tag = _tag(publication.version, compiled, floored)
             with timed(Stage.CACHE):
-                result = await self._result(principal, publication.version, compiled, floored, use)
+                result = await self._result(principal, publication.version, compiled, floored, use, tag=tag)
             ran_at = time.perf_counter()
         question = compiled.question
         rows = floored.page(result.table, question) if floored else result.table
@@ -424,9 +424,11 @@ class SemanticLayer:
         compiled: CompiledQuery,
         floored: FlooredQuery | None,
         use: CacheUse | Apart,
+        *,
+        tag: str,
     ) -> CachedResult:
         # Under a floor all pages are cut from one result.
-        key = _tag(version, floored.answer if floored else compiled, floored)
+        key = _tag(version, floored.answer, floored) if floored else tag
 
         async def run(within: timedelta | None = None) -> pa.Table:
             # A run may outlive the caller that began it, so it holds a lease of its own, while it waits, too.

@@ -1,4 +1,4 @@
-"""The service as a process of its own, over publications that are slow, hungry or large where a test wants it.
+"""The service as a process of its own.
 
 Import the fixture where it is used: `serve = server.serve`.
 """
@@ -6,7 +6,6 @@ Import the fixture where it is used: `serve = server.serve`.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,46 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import duckdb
 import httpx
 import pytest
 
 from api.keys import ApiKeys
 from api.state import open_state
-from tests.conftest import Published
 from tests.services import free_port
 
 _INSIGHT = Path(sys.executable).with_name("insight")
-
-# Ready in 2 s; a busy machine gets thirty times that.
-_START_S = 60.0
-
-# What stands in for the sales, over the table `whole`. The service sees only a table's name, as it is a view.
-RUNAWAY = "SELECT * FROM whole WHERE (SELECT count(*) FROM range(1000000000000) AS t(n) WHERE hash(n) % 7 = 1) >= 0"
-BOMB = (
-    "SELECT * FROM whole WHERE "
-    "(SELECT max(len(bomb)) FROM (SELECT list(n::varchar) AS bomb FROM range(90000000) AS t(n))) >= 0"
-)
-
-
-def sleeping(seconds: float) -> str:
-    """Sales that take so long to read, without work for the machine."""
-    return f"SELECT * FROM whole WHERE (SELECT coalesce(sleep_ms({round(seconds * 1000)}), 0)) >= 0"
-
-
-def repeated(times: int) -> str:
-    """Every line of the sales so many times, as lines of their own."""
-    return f"SELECT * REPLACE (sale_id || '-' || nth AS sale_id) FROM whole, range({times}) AS copies(nth)"
-
-
-def altered_publication(published: Published, root: Path, sales: str) -> Path:
-    """A folder with a copy of the publication, in which the sales are what that SELECT says."""
-    shutil.copytree(published.settings.publication_dir / published.version, root / published.version)
-    (root / "current").write_text(published.version)
-    with duckdb.connect(root / published.version / "data.duckdb") as database:
-        database.execute("ALTER TABLE marts.fct_sales RENAME TO whole")
-        database.execute(f"CREATE VIEW marts.fct_sales AS {sales.replace('whole', 'marts.whole')}")
-    return root
 
 
 class Server:
@@ -69,13 +36,16 @@ class Server:
         By their names in `api.settings.Settings`.
     """
 
+    # Ready in 2 s; a busy machine gets thirty times that.
+    start_s = 60.0
+
     def __init__(self, publications: Path, folder: Path, **settings: object) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._state_url = f"sqlite:///{folder / 'state.db'}"
-        given = {"publication_dir": publications, "state_url": self._state_url, "port": self.port, **settings}
+        self.state_url = str(settings.get("state_url", f"sqlite:///{folder / 'state.db'}"))
+        given = {"publication_dir": publications, "port": self.port, **settings, "state_url": self.state_url}
         self._environment = os.environ | {f"INSIGHT_{name.upper()}": str(value) for name, value in given.items()}
-        self._log = folder / "server.log"
+        self._log = folder / f"{self.port}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -103,7 +73,7 @@ class Server:
         """Return when it is ready, or when another path answers."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen([_INSIGHT, "serve"], env=self._environment, stdout=log, stderr=log)
-        deadline = time.monotonic() + _START_S
+        deadline = time.monotonic() + self.start_s
         while not self._answers(path):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
@@ -123,7 +93,7 @@ class Server:
 
     def key(self, name: str = "tests", *, role: str = "admin") -> str:
         """A new key."""
-        state = open_state(self._state_url)
+        state = open_state(self.state_url)
         try:
             return ApiKeys(state).create(name, role=role)
         finally:

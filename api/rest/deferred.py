@@ -8,11 +8,12 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field
 
+from api.cursor import decoded, encoded
 from api.deferred_query import DeferredQuery, State
 from api.rest import formats, problems
 from api.rest.access import Caller, Deferred
 from api.rest.contract import headers, leads_to, links
-from api.rest.paging import Cursor, Limit, decoded, encoded
+from api.rest.paging import Cursor, Limit
 from api.rest.queries import Accept, IfNoneMatch, rendered, rows_answered
 from api.rest.requests import QueryBody
 from api.rest.resources import Listing, ListMeta, PageResource, Resource, TimingsResource

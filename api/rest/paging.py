@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
 from fastapi import Query
 
-from api.errors import UnreadableRequest
+from api.cursor import decoded, encoded
 from api.rest.resources import Listing, ListMeta
 
 MAX_PAGE = 500
@@ -44,18 +42,3 @@ def page(items: Iterable[Any], *, key: Callable[[Any], str], limit: int, cursor:
 def whole(items: Sequence[Any]) -> Listing[Any]:
     """A short list on one page."""
     return Listing(data=list(items), meta=ListMeta(total=len(items), next_cursor=None))
-
-
-def encoded(name: str) -> str:
-    """The cursor behind the item of that name."""
-    return base64.urlsafe_b64encode(name.encode()).decode()
-
-
-def decoded(cursor: str) -> str:
-    """The name of the item that the cursor stands behind; raises `UnreadableRequest` for one that is none of ours."""
-    try:
-        return base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeError) as error:
-        raise UnreadableRequest(
-            "The cursor cannot be read", hint="Pass next_cursor as it came, or none.", code="invalid_cursor"
-        ) from error

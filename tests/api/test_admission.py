@@ -22,10 +22,10 @@ from api.admission import Admission, AdmissionCounters, QueueLimits
 from api.errors import TooManyRequests, Unavailable
 from api.main import create_app
 from api.settings import Settings
+from tests.altered import altered_publication, sleeping
 from tests.api.test_caching import unasked
 from tests.api.test_refusals import problem
 from tests.conftest import Published, connect
-from tests.server import altered_publication, sleeping
 
 QUEUE = QueueLimits(total=100, per_principal=50, timeout=timedelta(seconds=30))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,27 +28,10 @@ from api.policy import Principal
 from api.query import MetricQuery, OrderBy
 from api.settings import AuditMode
 from api.state import open_state
-from tests.services import PostgresServer, running_postgres
+from tests.services import PostgresServer
 
 EVERYTHING = AuditQuestion()
 YEAR = timedelta(days=365)
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    with running_postgres() as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
-    """An empty state database."""
-    is_file = request.param == "sqlite"
-    engine = open_state(f"sqlite:///{tmp_path / 'state.db'}" if is_file else request.getfixturevalue("postgres").url)
-    with engine.begin() as connection:
-        connection.exec_driver_sql("DELETE FROM audit")
-    yield engine
-    engine.dispose()
 
 
 @asynccontextmanager

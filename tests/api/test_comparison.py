@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 import math
 from calendar import monthrange
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, closing
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -27,7 +26,7 @@ from api.opened import open_publication
 from api.periods import CompareTo, DateRange, Unit, whole_units
 from api.query import MetricQuery, PageLimits, check
 from api.warehouse import EngineLimits
-from tests.api.served import Body, Served, answer, serve
+from tests.api.served import Body, Served, answer
 from tests.api.two_years import AS_OF
 from tests.conftest import Published
 
@@ -620,20 +619,6 @@ roles:
     rows: [{field: metric_time__day, op: gte, values: ["2019-03-10"]}]
   viewer: {metrics: ["*"], dimensions: ["*"], hashed: [customer]}
 """
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file: Path = tmp_path_factory.mktemp("policy") / "policy.yml"
-    file.write_text(POLICY)
-    return file
-
-
-@pytest.fixture(scope="module")
-async def roles(years: Published, policy: Path) -> AsyncIterator[Mapping[str, Served]]:
-    async with AsyncExitStack() as stack:
-        names = ("admin", "chicago", "recent", "viewer")
-        yield {role: await serve(years, stack, role=role, policy_file=policy) for role in names}
 
 
 async def test_row_filters_hold_in_both_ranges(roles: Mapping[str, Served]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,19 +27,6 @@ roles:
 
 TOTAL = {"metrics": ["total_revenue"]}
 RUNNING_TOTAL = {"metrics": ["cumulative_revenue"], "group_by": ["metric_time__day"]}
-
-
-@pytest.fixture(scope="module")
-async def join(synthetic: Published, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Join]:
-    folder = tmp_path_factory.mktemp("cost")
-    (folder / "policy.yml").write_text(POLICY)
-    async with serving(synthetic, folder / "policy.yml", folder / "state.db") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def admin(join: Join) -> Client:
-    return join("admin")
 
 
 @pytest.fixture(scope="module")

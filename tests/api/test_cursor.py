@@ -7,8 +7,7 @@ import base64
 import io
 import json
 import shutil
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -18,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api.main import create_app
-from tests.api.served import Body, Served, answer, serve
+from tests.api.served import Body, Served, answer
 from tests.conftest import Published, connect, service_settings
 
 LATER = "20991231T000000Z-000000"
@@ -262,19 +261,6 @@ roles:
     dimensions: ["*"]
     rows: [{field: customer__location, op: eq, values: [Chicago]}]
 """
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file: Path = tmp_path_factory.mktemp("policy") / "policy.yml"
-    file.write_text(POLICY)
-    return file
-
-
-@pytest.fixture(scope="module")
-async def roles(years: Published, policy: Path) -> AsyncIterator[Mapping[str, Served]]:
-    async with AsyncExitStack() as stack:
-        yield {role: await serve(years, stack, role=role, policy_file=policy) for role in ("admin", "chicago")}
 
 
 async def test_a_cursor_opens_no_rows_of_another_role(roles: Mapping[str, Served]) -> None:

@@ -32,8 +32,8 @@ from api.keys import ApiKeys
 from api.main import create_app
 from api.policy import REHEARSING, Grant, Role
 from api.state import open_state
+from tests.altered import HALF_A_SECOND, NEVER, altered_publication, slowed
 from tests.conftest import REPOSITORY, Published, connect, service_settings
-from tests.slow_marts import HALF_A_SECOND, NEVER, slow_publications
 
 POLICY = """
 version: 1
@@ -129,7 +129,7 @@ def admin(service: Service) -> Client:
 @pytest.fixture
 def endless(synthetic: Published, tmp_path: Path) -> Path:
     """Publications whose sales nobody lives to see."""
-    return slow_publications(synthetic, tmp_path, steps=NEVER)
+    return altered_publication(synthetic, tmp_path / "publications", slowed(steps=NEVER))
 
 
 async def submitted(client: Client, query: dict[str, Any]) -> str:
@@ -477,7 +477,7 @@ async def test_a_query_that_takes_too_long_fails_and_tells_why(serve: Serve, end
 async def test_a_submitted_query_has_more_time_than_one_that_is_answered_at_once(
     serve: Serve, synthetic: Published, tmp_path: Path
 ) -> None:
-    slow = slow_publications(synthetic, tmp_path, steps=HALF_A_SECOND)
+    slow = altered_publication(synthetic, tmp_path / "publications", slowed(steps=HALF_A_SECOND))
     client = (await serve(publication_dir=slow, query_timeout_s=0.1)).join("admin")
 
     assert refusal(await client.post("/v1/query", json=COUNT)) == (504, "query_timeout")
@@ -487,7 +487,7 @@ async def test_a_submitted_query_has_more_time_than_one_that_is_answered_at_once
 async def test_no_more_run_at_once_than_allowed_and_nobody_waits_behind_all_of_another(
     serve: Serve, synthetic: Published, tmp_path: Path
 ) -> None:
-    slow = slow_publications(synthetic, tmp_path, steps=HALF_A_SECOND)
+    slow = altered_publication(synthetic, tmp_path / "publications", slowed(steps=HALF_A_SECOND))
     service = await serve(publication_dir=slow, deferred_running=1)
     ada, bob = service.join("admin", "ada"), service.join("admin", "bob")
     many = [await submitted(ada, COUNT | {"limit": limit}) for limit in range(1, 5)]
@@ -525,7 +525,7 @@ async def test_whoever_has_too_many_waiting_comes_back_later(serve: Serve) -> No
 
 
 async def test_whoever_keeps_too_much_lets_some_go_first(serve: Serve, synthetic: Published, tmp_path: Path) -> None:
-    many = slow_publications(synthetic, tmp_path, copies=30)
+    many = altered_publication(synthetic, tmp_path / "publications", slowed(copies=30))
     service = await serve(publication_dir=many, deferred_kept_mb=1)
     client = service.join("admin")
     path = await finished(client, {"metrics": ["line_count"], "group_by": ["sale"]})
@@ -727,7 +727,7 @@ async def test_what_a_role_sees_hashed_is_stored_hashed(serve: Serve, tmp_path: 
 
 
 async def test_of_many_rows_every_one_is_hashed(serve: Serve, synthetic: Published, tmp_path: Path) -> None:
-    many = slow_publications(synthetic, tmp_path, copies=2)
+    many = altered_publication(synthetic, tmp_path / "publications", slowed(copies=2))
     client = (await serve(publication_dir=many)).join("clerk")
     path = await finished(client, {"metrics": ["line_count"], "group_by": ["sale"]})
     found = await client.get(f"{path}/results", params={"page_size": 50_000}, headers={"Accept": ARROW})

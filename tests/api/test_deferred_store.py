@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, is_dataclass, replace
 from datetime import date, timedelta
@@ -25,7 +24,7 @@ from api.query import MetricQuery
 from api.service import Answer
 from api.state import open_state
 from tests import services
-from tests.services import PostgresServer, running_postgres
+from tests.services import running_postgres
 
 ADA = Principal(principal_id="ada", name="Ada", role="regional", claims={"regions": ("Chicago", "New York")})
 BOB = Principal(principal_id="bob", name="Bob", role="admin")
@@ -36,27 +35,6 @@ ROOMY = StoreLimits(
 FAILURE = Failure.of(InternalFault("It broke", hint="Mend it."))
 
 required_binary = services.required_binary
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    with running_postgres() as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
-    """An empty state database, of either kind."""
-    if request.param == "sqlite":
-        engine = open_state(f"sqlite:///{tmp_path / 'state.db'}")
-    else:
-        url = request.getfixturevalue("postgres").url
-        with sa.create_engine(url, isolation_level="AUTOCOMMIT").connect() as connection:
-            connection.execute(sa.text(f"create database {tmp_path.name.replace('-', '_')}"))
-        connection.engine.dispose()
-        engine = open_state(url.replace("/postgres", f"/{tmp_path.name.replace('-', '_')}"))
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.api.principals import Client, Join, names, refusal, rows, serving, values
-from tests.conftest import Published
+from tests.api.principals import Client, Join, names, refusal, rows, values
 
 FLOOR = 10
 POLICY = f"""
@@ -27,20 +26,6 @@ MARCH = {"start": "2019-03-01", "end": "2019-03-31"}
 BIG = {"metric": "total_revenue", "per": ["customer"], "op": "gt", "values": [1000]}
 ONE_DAY = {"field": "metric_time__day", "op": "ne", "values": ["2019-03-01"]}
 IN_MARCH = {"field": "metric_time__extract_month", "op": "eq", "values": [3]}
-
-
-@pytest.fixture(scope="module")
-async def join(synthetic: Published, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Join]:
-    """Clients of one service, by role."""
-    folder = tmp_path_factory.mktemp("floor")
-    (folder / "policy.yml").write_text(POLICY)
-    async with serving(synthetic, folder / "policy.yml", folder / "state.db") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def admin(join: Join) -> Client:
-    return join("admin")
 
 
 @pytest.fixture(scope="module")

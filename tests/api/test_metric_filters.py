@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Mapping
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.api.served import Body, Served, answer, serve
-from tests.conftest import Published
+from tests.api.served import Body, Served, answer
 
 # What is counted for each entity, and which column of a line is its key; over all of the data, whatever is asked.
 METRICS = {
@@ -304,20 +301,6 @@ roles:
     dimensions: [metric_time, "customer__*", product]
   viewer: {metrics: ["*"], dimensions: ["*"], hashed: [customer]}
 """
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file: Path = tmp_path_factory.mktemp("policy") / "policy.yml"
-    file.write_text(POLICY)
-    return file
-
-
-@pytest.fixture(scope="module")
-async def roles(years: Published, policy: Path) -> AsyncIterator[Mapping[str, Served]]:
-    async with AsyncExitStack() as stack:
-        names = ("admin", "chicago", "narrow", "viewer")
-        yield {role: await serve(years, stack, role=role, policy_file=policy) for role in names}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import json
 import re
 import shutil
 import time
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -73,20 +72,6 @@ GROUPS = (
     ["customer"],
 )
 TOTAL: list[str] = []
-
-
-@pytest.fixture(scope="module")
-async def join(synthetic: Published, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Join]:
-    """Clients of one service, by role."""
-    folder = tmp_path_factory.mktemp("policy")
-    (folder / "policy.yml").write_text(POLICY)
-    async with serving(synthetic, folder / "policy.yml", folder / "state.db") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def admin(join: Join) -> Client:
-    return join("admin")
 
 
 @pytest.fixture(scope="module")

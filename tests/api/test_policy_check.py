@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from api.policy import read_policy
 from tests.api.principals import Join, listed, names, refusal, rows, serving
 from tests.conftest import REPOSITORY, Published, service_settings
 
-SLIPS = """
+POLICY = """
 version: 1
 roles:
   admin: {metrics: ["*"], dimensions: ["*"], see_sql: true}
@@ -73,16 +72,8 @@ CLOSED = ("misspelt", "mistyped", "wrong_grain", "numeric_claim")
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     written = tmp_path / "policy.yml"
-    written.write_text(SLIPS)
+    written.write_text(POLICY)
     return written
-
-
-@pytest.fixture(scope="module")
-async def join(synthetic: Published, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Join]:
-    folder = tmp_path_factory.mktemp("slips")
-    (folder / "policy.yml").write_text(SLIPS)
-    async with serving(synthetic, folder / "policy.yml", folder / "state.db") as made:
-        yield made
 
 
 def check(published: Published, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Result:
@@ -181,7 +172,7 @@ async def test_the_log_names_each_problem_once_for_a_policy_and_a_publication(
             assert told(logs) == list(PLACES)
 
             fresh = tmp_path / "fresh.yml"
-            fresh.write_text(SLIPS.replace("customer__gendre", "customer__gender"))
+            fresh.write_text(POLICY.replace("customer__gendre", "customer__gender"))
             fresh.replace(file)
             await asyncio.sleep(1.2)
             for _ in range(3):

@@ -15,8 +15,9 @@ import pyarrow.parquet
 import pytest
 
 from clients.sdk import ApiError, Client
+from tests.altered import altered_publication, repeated
 from tests.conftest import Published
-from tests.server import Server, altered_publication, repeated
+from tests.server import Server
 from tests.test_cli import INSIGHT
 
 ROWS = 10_585 * 10

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -23,11 +20,8 @@ from api.audit_store import AuditQuestion, AuditStore
 from api.keys import ApiKeys
 from api.state import open_state
 from tests.conftest import Published
-from tests.services import free_port
+from tests.server import Server
 
-# Ready in 2 s; a machine that is busy with other tests has taken 70.
-START_S = 180
-INSIGHT = Path(sys.executable).with_name("insight")
 CLIENTS = 8
 GENDERS = ("F", "M")
 LOCATIONS = ("California", "Chicago", "New York", "New Jersey", "Washington DC")
@@ -56,36 +50,10 @@ class Sent:
     lost: set[str] = field(default_factory=set)
 
 
-class Service:
-    """`insight serve` as a process of its own, to be killed and started again on the same port and state."""
+class Service(Server):
+    """The service, with what it has recorded."""
 
-    def __init__(self, published: Published, folder: Path) -> None:
-        self.url = f"http://127.0.0.1:{(port := free_port())}"
-        self.state_url = f"sqlite:///{folder / 'state.db'}"
-        self._log = folder / "log"
-        self._environment = os.environ | {
-            "INSIGHT_PUBLICATION_DIR": str(published.settings.publication_dir),
-            "INSIGHT_STATE_URL": self.state_url,
-            "INSIGHT_PORT": str(port),
-        }
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Return when it is ready."""
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen([INSIGHT, "serve"], env=self._environment, stdout=log, stderr=log)
-        deadline = time.monotonic() + START_S
-        while not self._is_ready():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"the service did not start:\n{self._log.read_text()[-3_000:]}")
-            time.sleep(0.05)
-
-    def kill(self) -> None:
-        """End it as `kill -9` does. Idempotent."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+    start_s = 180.0  # a machine that is busy with other tests has taken 70
 
     def records(self) -> list[dict[str, Any]]:
         """Every record, once all have been moved into the database."""
@@ -98,16 +66,10 @@ class Service:
         state.dispose()
         return records
 
-    def _is_ready(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/readyz", timeout=1).status_code == 200
-        except httpx.HTTPError:
-            return False
-
 
 @contextmanager
 def running(published: Published, folder: Path) -> Iterator[Service]:
-    service = Service(published, folder)
+    service = Service(published.settings.publication_dir, folder)
     service.start()
     try:
         yield service

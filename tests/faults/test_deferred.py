@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,103 +11,70 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import sqlalchemy as sa
 
 from api.keys import ApiKeys
 from api.state import open_state
+from tests.altered import HALF_A_SECOND, NEVER, altered_publication, slowed
 from tests.conftest import Published
-from tests.services import free_port, running_postgres
-from tests.slow_marts import HALF_A_SECOND, NEVER, slow_publications
-
-INSIGHT = str(Path(sys.executable).with_name("insight"))
+from tests.server import Server
+from tests.services import running_postgres
 
 # On a machine that does other things besides.
-START_S = 60.0
 END_S = 120.0
 
 COUNT = {"metrics": ["line_count"], "group_by": ["customer"]}
 LINES = {"metrics": ["line_count"], "group_by": ["sale"]}
 
 
-class Replica:
-    """A service process, which may be killed and started again on the same port."""
+class Replica(Server):
+    """A service process with a client, which may be killed and started again on the same port."""
 
-    def __init__(self, home: Path, *, publications: Path, state_url: str, key: str, **settings: object) -> None:
-        port = free_port()
-        self._home = home
-        self._log = home / f"{port}.log"
-        given = {
-            "publication_dir": publications,
-            "state_url": state_url,
-            "port": port,
-            "deferred_lease_s": 2,
-            "query_timeout_s": 120,
-        } | settings
-        self._environment = os.environ | {f"INSIGHT_{name}".upper(): str(value) for name, value in given.items()}
-        self._process: subprocess.Popen[bytes] | None = None
-        headers = {"Authorization": f"Bearer {key}"}
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60)
+    def __init__(self, home: Path, *, publications: Path, key: str, **settings: object) -> None:
+        # Without a folder of its own, beside a PostgreSQL the audit goes to the current one.
+        given = {"deferred_lease_s": 2, "query_timeout_s": 120, "audit_dir": home / "audit"}
+        super().__init__(publications, home, **(given | settings))
+        self.asking = self.client(key)
 
-    def start(self) -> Replica:
+    def started(self) -> Replica:
         """Itself, once it answers queries."""
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen([INSIGHT, "serve"], env=self._environment, cwd=self._home, stderr=log)
-        deadline = time.monotonic() + START_S
-        while not self._is_ready():
-            assert self._process.poll() is None, self._log.read_text()
-            assert time.monotonic() < deadline, self._log.read_text()
-            time.sleep(0.05)
+        self.start()
         return self
-
-    def kill(self) -> None:
-        """Return when the process is gone, as by a power cut. Idempotent."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
 
     def stop(self) -> int:
         """The exit code, after a SIGTERM."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        code, self._process = self._process.wait(timeout=30), None
+        self.terminate()
+        code, self._process = self.process.wait(timeout=30), None
         return code
 
     def close(self) -> None:
         self.kill()
-        self.client.close()
+        self.asking.close()
 
     def submit(self, query: dict[str, Any]) -> str:
-        response = self.client.post("/v1/queries", json=query)
+        response = self.asking.post("/v1/queries", json=query)
         assert response.status_code == 202, response.text
         return str(response.headers["location"])
 
     def left(self, path: str, *states: str) -> dict[str, Any]:
         """The query, once it is in none of the states."""
         deadline = time.monotonic() + END_S
-        while (found := self.client.get(path).json())["state"] in states:
+        while (found := self.asking.get(path).json())["state"] in states:
             assert time.monotonic() < deadline, found
             time.sleep(0.02)
         return dict(found)
 
     def rows(self, path: str) -> list[dict[str, Any]]:
-        response = self.client.get(f"{path}/results", params={"page_size": 50_000})
+        response = self.asking.get(f"{path}/results", params={"page_size": 50_000})
         assert response.status_code == 200, response.text
         rows: list[dict[str, Any]] = response.json()["data"]
         return rows
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """What the process said of the event, in all its lives; the last line may be cut."""
-        lines = [line for line in self._log.read_text().splitlines() if event in line and line.endswith("}")]
+        lines = [line for line in self.log.splitlines() if event in line and line.endswith("}")]
         return [line for line in map(json.loads, lines) if line["event"] == event]
-
-    def _is_ready(self) -> bool:
-        try:
-            return self.client.get("/readyz").status_code == 200
-        except httpx.TransportError:
-            return False
 
 
 class Fleet:
@@ -131,11 +94,11 @@ class Fleet:
         return self._published.settings.publication_dir
 
     def slowed(self, *, steps: int = 0, copies: int = 1) -> Path:
-        return slow_publications(self._published, self.home, steps=steps, copies=copies)
+        return altered_publication(self._published, self.home / "publications", slowed(steps=steps, copies=copies))
 
     def replica(self, publications: Path, **settings: object) -> Replica:
         """A replica that is not started yet."""
-        made = Replica(self.home, publications=publications, state_url=self.state_url, key=self._key, **settings)
+        made = Replica(self.home, publications=publications, key=self._key, state_url=self.state_url, **settings)
         self._stack.callback(made.close)
         return made
 
@@ -175,8 +138,8 @@ KILLS = [pytest.param(2), pytest.param(40, marks=[pytest.mark.full, pytest.mark.
 @pytest.mark.parametrize("kills", KILLS)
 def test_a_service_that_is_killed_again_and_again_loses_no_query_and_doubles_none(fleet: Fleet, kills: int) -> None:
     dice = random.Random(kills)
-    replica = fleet.replica(fleet.slowed(steps=HALF_A_SECOND)).start()
-    expected = replica.client.post("/v1/query", json=COUNT).json()["data"]
+    replica = fleet.replica(fleet.slowed(steps=HALF_A_SECOND)).started()
+    expected = replica.asking.post("/v1/query", json=COUNT).json()["data"]
     assert len(expected) > 100
 
     paths: dict[str, int] = {}
@@ -207,7 +170,7 @@ def test_a_service_that_is_killed_again_and_again_loses_no_query_and_doubles_non
 def test_a_service_that_is_killed_while_it_stores_a_result_stores_it_as_a_whole_the_next_time(
     sqlite_fleet: Fleet,
 ) -> None:
-    replica = sqlite_fleet.replica(sqlite_fleet.slowed(copies=60)).start()
+    replica = sqlite_fleet.replica(sqlite_fleet.slowed(copies=60)).started()
 
     def size() -> int:
         return sum(file.stat().st_size for file in sqlite_fleet.home.glob("state.db*"))
@@ -227,9 +190,9 @@ def test_a_service_that_is_killed_while_it_stores_a_result_stores_it_as_a_whole_
         assert (ended["state"], ended["attempts"]) == ("succeeded", 2 if was_cut_short else 1)
         pages = -(-ended["row_count"] // 50_000)
         assert ended["row_count"] > 500_000
-        last = replica.client.get(f"{path}/results", params={"page": pages, "page_size": 50_000}).json()
+        last = replica.asking.get(f"{path}/results", params={"page": pages, "page_size": 50_000}).json()
         assert len(last["data"]) == ended["row_count"] - 50_000 * (pages - 1)
-        replica.client.delete(path)
+        replica.asking.delete(path)
         if was_cut_short:
             return
     pytest.fail("no kill met the service while it stored")
@@ -250,13 +213,13 @@ def test_of_two_services_on_one_state_each_query_runs_in_one(fleet: Fleet) -> No
 
 
 def test_a_service_that_dies_is_followed_by_the_other(fleet: Fleet) -> None:
-    dying = fleet.replica(fleet.slowed(steps=NEVER), deferred_running=2).start()
+    dying = fleet.replica(fleet.slowed(steps=NEVER), deferred_running=2).started()
     paths = [dying.submit(COUNT | {"limit": limit}) for limit in (1, 2, 3)]
     for path in paths[:2]:
         assert dying.left(path, "queued")["state"] == "running"
     dying.kill()
 
-    other = fleet.replica(fleet.unslowed).start()
+    other = fleet.replica(fleet.unslowed).started()
     ended = [other.left(path, "queued", "running") for path in paths]
 
     assert [(query["state"], query["attempts"]) for query in ended] == [("succeeded", 2)] * 2 + [("succeeded", 1)]
@@ -265,11 +228,11 @@ def test_a_service_that_dies_is_followed_by_the_other(fleet: Fleet) -> None:
 
 def test_a_service_that_is_told_to_stop_leaves_its_queries_to_the_next_at_once(sqlite_fleet: Fleet) -> None:
     endless = sqlite_fleet.slowed(steps=NEVER)
-    stopping = sqlite_fleet.replica(endless, deferred_lease_s=3600).start()
+    stopping = sqlite_fleet.replica(endless, deferred_lease_s=3600).started()
     path = stopping.submit(COUNT)
     assert stopping.left(path, "queued")["state"] == "running"
 
     assert stopping.stop() == 0
     assert sqlite_fleet.ask("select state, attempts from deferred_queries") == [("queued", 0)]
-    ended = sqlite_fleet.replica(sqlite_fleet.unslowed).start().left(path, "queued", "running")
+    ended = sqlite_fleet.replica(sqlite_fleet.unslowed).started().left(path, "queued", "running")
     assert (ended["state"], ended["attempts"]) == ("succeeded", 1)

@@ -15,9 +15,10 @@ import httpx
 import pytest
 
 from tests import server
+from tests.altered import altered_publication, repeated
 from tests.conftest import Published
 from tests.faults import questions
-from tests.server import Serve, Server, altered_publication, repeated
+from tests.server import Serve, Server
 
 serve = server.serve
 

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from tests import server
+from tests.altered import altered_publication, sleeping
 from tests.conftest import Published
 from tests.faults import questions
 from tests.faults.load import Reply, at_a_rate, one_after_the_other, p99
-from tests.server import Serve, altered_publication, sleeping
+from tests.server import Serve
 
 serve = server.serve
 

@@ -12,9 +12,10 @@ import httpx
 import pytest
 
 from tests import server
+from tests.altered import BOMB, RUNAWAY, altered_publication, sleeping
 from tests.conftest import Published
 from tests.faults import questions
-from tests.server import BOMB, RUNAWAY, Serve, Server, altered_publication
+from tests.server import Serve, Server
 
 serve = server.serve
 
@@ -127,7 +128,7 @@ async def test_a_client_that_goes_away_while_it_waits_leaves_the_queue(serve: Se
 async def test_a_run_that_others_wait_for_goes_on_when_the_client_that_began_it_goes_away(
     serve: Serve, synthetic: Published, tmp_path: Path
 ) -> None:
-    service = serve(altered_publication(synthetic, tmp_path, server.sleeping(3)))
+    service = serve(altered_publication(synthetic, tmp_path, sleeping(3)))
     question = questions.sales()
     async with service.async_client() as client:
         first = asyncio.create_task(client.post("/v1/query", json=question, timeout=1))

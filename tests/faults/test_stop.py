@@ -13,9 +13,10 @@ import httpx
 import pytest
 
 from tests import server
+from tests.altered import RUNAWAY, altered_publication, repeated, sleeping
 from tests.conftest import Published
 from tests.faults import questions
-from tests.server import RUNAWAY, Serve, Server, altered_publication, repeated, sleeping
+from tests.server import Serve, Server
 
 serve = server.serve
 
