@@ -260,14 +260,14 @@ async def test_no_place_is_lost_or_made_whatever_happens_in_which_order() -> Non
     running = most = 0
     outcomes: Counter[str] = Counter()
 
-    async def run(name: str) -> None:
+    async def run(name: str, *, lasts_s: float | None = None) -> None:
         nonlocal running, most
         try:
             async with admission.place(name):
                 running += 1
                 most = max(most, running)
                 try:
-                    await asyncio.sleep(chance.random() * 0.01)
+                    await asyncio.sleep(chance.random() * 0.01 if lasts_s is None else lasts_s)
                 finally:
                     running -= 1
         except (TooManyRequests, Unavailable) as error:
@@ -275,7 +275,9 @@ async def test_no_place_is_lost_or_made_whatever_happens_in_which_order() -> Non
         else:
             outcomes["ran"] += 1
 
-    tasks = []
+    # Behind three that last, the fourth waits in vain, however fast the machine is.
+    tasks = [asyncio.create_task(run("a", lasts_s=0.2)) for _ in range(3)] + [asyncio.create_task(run("b"))]
+    await asyncio.wait(tasks)
     for _ in range(2_000):
         task = asyncio.create_task(run(chance.choice("abcde")))
         tasks.append(task)
