@@ -32,12 +32,18 @@ async def exit_code(service: Server, *, within_s: float) -> int:
 async def readiness_until_refused(service: Server) -> list[int | None]:
     """What `/readyz` says over new connections, over and over, until none is taken: that is None."""
     said: list[int | None] = []
+    is_closed = False
     while None not in said:
         try:
             async with httpx.AsyncClient(base_url=service.url, timeout=5) as client:
                 said.append((await client.get("/readyz")).status_code)
+            assert not is_closed, "it took a connection after it had closed"
         except httpx.ConnectError:
             said.append(None)
+        except (httpx.RemoteProtocolError, httpx.ReadError):
+            # It waited to be accepted when the socket closed, which resets it; all after it are refused.
+            assert not is_closed, "it dropped a second connection"
+            is_closed = True
         await asyncio.sleep(0.05)
     return said
 
