@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -54,7 +55,7 @@ def published(scale: int) -> Path:
 def serving(home: Path, **settings: str) -> Iterator[Running]:
     """The service over what is published at `home`, until the block ends; a fresh state, so that nothing is kept."""
     for left in home.glob("state.db*"):
-        left.unlink()
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
     state = open_state(f"sqlite:///{home}/state.db")
     key = ApiKeys(state).create("bench", role="admin")
     state.dispose()

@@ -13,7 +13,7 @@ from tests.bench.queries import QUERIES
 from tests.bench.service import LINES, PORT, Running, published, running, serving
 
 CONNECTIONS = (1, 16, 64)
-SECONDS = 5.0
+SECONDS = 3.0
 SHARE = 0.7  # of the bare route's throughput, which a kept answer has to reach
 PARALLEL = 50
 
