@@ -131,6 +131,10 @@ class ResultCache:
         flight = _Flight(key=key, is_refresh=True)
         return await self._lead(flight, self._run_anew(flight, run))
 
+    def count_repeat(self) -> None:
+        """Count an answer whose rows its caller had kept."""
+        self._answers[Origin.HIT] += 1
+
     def counters(self) -> CacheCounters:
         """The counters as they are now."""
         return CacheCounters(

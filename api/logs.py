@@ -6,10 +6,13 @@ looks like a credential.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any
 
+import orjson
 import structlog
 from structlog.typing import EventDict, Processor
 
@@ -28,7 +31,7 @@ def configure_logging(level: LogLevel = LogLevel.INFO) -> None:
     rendering: list[Processor] = (
         [console]
         if is_terminal
-        else [structlog.processors.format_exc_info, _most_telling_first, structlog.processors.JSONRenderer()]
+        else [structlog.processors.format_exc_info, _most_telling_first, structlog.processors.JSONRenderer(_line)]
     )
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -58,6 +61,13 @@ def _take_over_libraries(shared: list[Processor], rendering: list[Processor], le
     root.setLevel(least)
     for library in _QUIET:
         logging.getLogger(library).setLevel(logging.WARNING)
+
+
+def _line(event: EventDict, *, default: Callable[[Any], Any]) -> str:
+    try:
+        return orjson.dumps(event, default=default, option=orjson.OPT_NON_STR_KEYS).decode()
+    except orjson.JSONEncodeError:  # half a character, say, or a number of more than 64 bits
+        return json.dumps(event, default=default)
 
 
 def _most_telling_first(_: Any, __: str, event: EventDict) -> EventDict:  # noqa: ANN401 - structlog's signature

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, TypeAlias
@@ -30,6 +31,7 @@ _log = structlog.get_logger(__name__)
 
 Claims: TypeAlias = Mapping[str, tuple[str, ...]]
 
+_REMEMBERED_GRANTS = 1_000
 _LOOK_S = 1.0  # between looks at the policy file
 _HASH_CHARACTERS = 16  # 64 bits: among a million keys, a collision has a chance of 1 in 37 million
 
@@ -107,7 +109,7 @@ class PolicyDocument(Strict):
     roles: dict[str, Role] = Field(min_length=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots, so that it can remember its digest
 class Grant:
     """What one principal may see now: its role, and the rows that count for it."""
 
@@ -115,7 +117,7 @@ class Grant:
     role: Role
     rows: Filter | None
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Names the grant: the same in each process, and another one as soon as anything in it changes."""
         return hashlib.sha256(repr(self).encode()).hexdigest()
@@ -212,6 +214,7 @@ class Policy:
 
     def __init__(self, roles: Mapping[str, Role]) -> None:
         self.roles: Mapping[str, Role] = dict(roles)
+        self._grants: dict[str, tuple[Principal, Grant]] = {}  # of those who asked last
 
     def knows(self, role_name: str) -> bool:
         """Whether there is a role of that name."""
@@ -236,9 +239,16 @@ class Policy:
         Forbidden
             Its role is not in the policy, or a claim that its row filter needs is missing.
         """
+        known = self._grants.get(principal.principal_id)
+        if known is not None and known[0] is principal:
+            return known[1]
         role = self.role(principal)
         parts = tuple(_resolved(row, principal) for row in role.rows)
-        return Grant(role_name=principal.role, role=role, rows=AllOf(parts) if parts else None)
+        grant = Grant(role_name=principal.role, role=role, rows=AllOf(parts) if parts else None)
+        if len(self._grants) >= _REMEMBERED_GRANTS:
+            self._grants.clear()
+        self._grants[principal.principal_id] = principal, grant
+        return grant
 
 
 class BuiltInRole(StrEnum):

@@ -32,6 +32,7 @@ from api.filters import Value
 T = TypeVar("T")
 
 _HEADER_BYTES = 3 * 4096  # of a DuckDB file: the main header and two of the database
+_STOP_AGAIN_S = 0.05
 _REMEMBERED_ESTIMATES = 5_000  # some 2 KB each, the statement shared with the compiler's plan
 
 
@@ -318,8 +319,10 @@ def _hardened(limits: EngineLimits) -> dict[str, str]:
 
 async def _stopped(running: asyncio.Future[T], flight: _Flight) -> None:
     """Return once the statement has stopped, however it ended; then its connection is back in the pool."""
-    flight.stop()
-    await asyncio.wait((running,))
+    # Again and again: the engine forgets what it is told in the instant before a statement begins.
+    while not running.done():
+        flight.stop()
+        await asyncio.wait((running,), timeout=_STOP_AGAIN_S)
     if not running.cancelled():
         running.exception()  # taken, as nobody else asks for it
 

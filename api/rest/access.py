@@ -32,12 +32,23 @@ async def principal(
     header: Annotated[str | None, Depends(_header)],
 ) -> Principal:
     """Who asks; raises what `api.gate.Gate.admit` does."""
+    return await _admitted(request, bearer.credentials if bearer else header)
+
+
+async def admitted(request: Request) -> Principal:
+    """The same as `principal`, for who is not called by FastAPI."""
+    bearer = await _bearer(request)
+    return await _admitted(request, bearer.credentials if bearer else await _header(request))
+
+
+async def _admitted(request: Request, credential: str | None) -> Principal:
+    if (principal := request.scope["state"].get("principal")) is not None:  # let in by who looked for a repeat
+        return cast("Principal", principal)
     gate = cast("Gate", request.app.state.gate)
-    credential = bearer.credentials if bearer else header
     admitted = await gate.admit(credential, address=request.client.host if request.client else None)
     if admitted.allowance is not None:
         request.state.answer_headers.update(allowance_headers(admitted.allowance))  # of every answer, refusals too
-    observed().principal = admitted.principal
+    observed().principal = request.scope["state"]["principal"] = admitted.principal
     return admitted.principal
 
 

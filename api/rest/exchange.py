@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import RequestTimeout, RequestTooLarge, UnsupportedMediaType
@@ -19,7 +20,7 @@ _WATCH_AFTER_S = 0.05
 _PIECE_BYTES = 256 * 1024
 
 # An answer is its caller's own: a proxy on the way must not keep it, a browser must not guess what it is.
-_DEFAULT_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_DEFAULT_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 
 _CLIENT_CLOSED = 499  # nginx's word for it, in the log alone: there is nobody to answer
 
@@ -135,11 +136,7 @@ class Exchange:
         """Pass one message of the answer on; returns when the client has room for more."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers.update(self.answer_headers)
-            for name, value in _DEFAULT_HEADERS.items():
-                headers.setdefault(name, value)
-            await self._send(message)
+            await self._send({**message, "headers": self._completed(message["headers"])})
             return
         body, more = message.get("body", b""), message.get("more_body", False)
         while len(body) > _PIECE_BYTES:
@@ -148,6 +145,12 @@ class Exchange:
         self._is_going_out = not more
         await self._put({"type": "http.response.body", "body": bytes(body), "more_body": more})
         self._is_out = not more
+
+    def _completed(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        own = {name.lower().encode(): value.encode() for name, value in self.answer_headers.items()}
+        kept = [(name, value) for name, value in headers if name not in own]
+        named = {name for name, _ in kept}
+        return [*kept, *own.items(), *(header for header in _DEFAULT_HEADERS if header[0] not in named)]
 
     async def _put(self, message: Message) -> None:
         seconds = self._patience.send_timeout.total_seconds()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 import orjson
 
 from api.errors import NotAcceptable
-from api.rest.resources import AnswerResource, Resource
+from api.rest.resources import ColumnResource, Resource, meta_of
 from api.rest.rows import ARROW, CSV, JSON_OPTIONS, NDJSON, PARQUET, document, plain, rows
 from api.service import Answer
 
@@ -49,12 +51,30 @@ def _liking(offered: str, ranges: Iterable[tuple[str, float]]) -> float:
     return max(found)[1] if found else 0.0
 
 
-def render(answer: Answer, media_type: str) -> bytes:
-    """The rows of the answer in the format; JSON carries columns and meta besides, the others just the rows."""
-    return _json(answer) if media_type == JSON else document(media_type, answer.table)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """The rows of an answer in a format, for as many answers as have these rows."""
+
+    media_type: str
+    _rows: bytes
+
+    @classmethod
+    def of(cls, answer: Answer, media_type: str) -> Encoded:
+        """The rows of the answer; in JSON with their columns, beneath `AnswerResource`."""
+        if media_type != JSON:
+            return cls(media_type=media_type, _rows=document(media_type, answer.table))
+        columns = [ColumnResource.of(column) for column in answer.columns]
+        told = orjson.dumps({"data": rows(answer.table), "columns": columns}, default=_encodable, option=JSON_OPTIONS)
+        return cls(media_type=media_type, _rows=told.removesuffix(b"}"))
+
+    def document(self, answer: Answer) -> bytes:
+        """The whole document of an answer; JSON ends with its meta, the others have just the rows."""
+        if self.media_type != JSON:
+            return self._rows
+        return b'%b,"meta":%b}' % (self._rows, encode(meta_of(answer)))
 
 
-def encode(resource: Resource) -> bytes:
+def encode(resource: Resource | dict[str, Any]) -> bytes:
     """The resource as JSON: a decimal is a number with all its digits, a time ends in Z, a day is ISO 8601."""
     return orjson.dumps(resource, default=_encodable, option=JSON_OPTIONS)
 
@@ -67,7 +87,3 @@ def _encodable(value: object) -> object:
             return vars(value)
         case _:
             raise TypeError
-
-
-def _json(answer: Answer) -> bytes:
-    return encode(AnswerResource.of(answer, rows=rows(answer.table)))

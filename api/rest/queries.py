@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path
 from fastapi.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from api.observation import Stage, timed
 from api.rest import formats, problems
 from api.rest.access import Caller, Layer
 from api.rest.contract import Document, headers, leads_to, links
+from api.rest.lean import LeanRoute
 from api.rest.paging import Cursor
 from api.rest.requests import QueryBody
 from api.rest.resources import AnswerResource, CompiledResource
@@ -48,11 +51,6 @@ def rows_answered(*led: Document, model: type[AnswerResource] = AnswerResource) 
     return {200: rows, 304: unchanged, **problems.describe(406)}
 
 
-@router.post(
-    "/query",
-    response_class=Response,
-    responses=rows_answered(leads_to("compile_query", "Its SQL", body="$request.body")) | problems.describe(504),
-)
 async def run_query(
     layer: Layer,
     caller: Caller,
@@ -65,6 +63,16 @@ async def run_query(
     media_type = formats.negotiate(accept)
     answer = await layer.query(caller, body.parsed(), use=_use(cache_control))
     return rendered(answer, media_type, if_none_match)
+
+
+router.add_api_route(
+    "/query",
+    run_query,
+    methods=["POST"],
+    response_class=Response,
+    responses=rows_answered(leads_to("compile_query", "Its SQL", body="$request.body")) | problems.describe(504),
+    route_class_override=LeanRoute,
+)
 
 
 @router.post(
@@ -101,8 +109,34 @@ def _use(cache_control: str | None) -> CacheUse:
     return CacheUse.RENEW if wishes & {"no-cache", "no-store"} else CacheUse.READ
 
 
+class AnswerResponse(Response):
+    """An answer in a format; leaves itself with the request, so that a repeat of it can be answered."""
+
+    def __init__(self, answer: Answer, encoded: formats.Encoded, headers: Mapping[str, str]) -> None:
+        self.answer = answer
+        self._encoded = encoded
+        super().__init__(encoded.document(answer), media_type=encoded.media_type, headers=headers)
+
+    def again(self, answer: Answer) -> AnswerResponse:
+        """The response for an answer with the same rows."""
+        return AnswerResponse(answer, self._encoded, _headers(answer, self._encoded.media_type))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        scope["state"]["answer"] = self
+        await super().__call__(scope, receive, send)
+
+
 def rendered(answer: Answer, media_type: str, if_none_match: str | None) -> Response:
     """The answer in the format, or 304 where the caller has it."""
+    headers = _headers(answer, media_type)
+    if headers["ETag"] in {known.strip() for known in (if_none_match or "").split(",")}:
+        return Response(status_code=304, headers=headers)
+    with timed(Stage.RENDER):
+        return AnswerResponse(answer, formats.Encoded.of(answer, media_type), headers)
+
+
+def _headers(answer: Answer, media_type: str) -> dict[str, str]:
     timings = answer.timings
     # Weak (RFC 9110, 8.8.1): the rows are the same, but each answer has an id and timings of its own.
     tag = f'W/"{answer.tag}.{formats.OFFERED.index(media_type)}"'
@@ -114,8 +148,4 @@ def rendered(answer: Answer, media_type: str, if_none_match: str | None) -> Resp
     }
     if answer.next_cursor:
         headers["X-Next-Cursor"] = answer.next_cursor
-    if tag in {known.strip() for known in (if_none_match or "").split(",")}:
-        return Response(status_code=304, headers=headers)
-    with timed(Stage.RENDER):
-        body = formats.render(answer, media_type)
-    return Response(body, media_type=media_type, headers=headers)
+    return headers

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 
 CSV = "text/csv"
@@ -53,11 +54,18 @@ def rows(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def _values(array: pa.ChunkedArray) -> list[Any]:
-    values: list[Any] = array.to_pylist()
     if not pa.types.is_decimal(array.type):
-        return values
+        return list(array.to_pylist())
     # As text, since a float would lose digits. (Not by pa.array(texts): it imports pandas, a second and 40 MB.)
-    return [None if value is None else orjson.Fragment(plain(value)) for value in values]
+    return [None if text is None else orjson.Fragment(text) for text in _plain_texts(array)]
+
+
+def _plain_texts(array: pa.ChunkedArray) -> list[str | None]:
+    """`plain` for a whole column, ten times as fast."""
+    texts = array.cast(pa.string())
+    if pc.any(pc.match_substring(texts, "E")).as_py():  # Arrow writes what is below a millionth with an exponent
+        return [None if value is None else plain(value) for value in array.to_pylist()]
+    return list((pc.utf8_rtrim(pc.utf8_rtrim(texts, "0"), ".") if array.type.scale > 0 else texts).to_pylist())
 
 
 def plain(number: Decimal) -> str:

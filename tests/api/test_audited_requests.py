@@ -86,6 +86,21 @@ async def audited(shared: Audited) -> AsyncIterator[Audited]:
     shared.client.headers = httpx.Headers(headers)
 
 
+async def test_a_repeat_of_a_request_has_a_record_of_its_own_that_says_the_same(audited: Audited) -> None:
+    ids = [(await audited.client.post("/v1/query", json=QUERY)).json()["meta"]["query_id"] for _ in range(3)]
+
+    records = await audited.records()
+
+    own = {"id", "request_id", "at", "ms", "cache"}
+    assert len(set(ids)) == len(records) == 3
+    assert [record["cache"] for record in records[1:]] == ["hit", "hit"]
+    assert all(
+        {name: value for name, value in record.items() if name not in own}
+        == {name: value for name, value in records[0].items() if name not in own}
+        for record in records
+    )
+
+
 async def test_an_answer_s_record_says_who_asked_for_what_and_what_came_of_it(audited: Audited) -> None:
     sql = (await audited.client.post("/v1/query/compile", json=QUERY)).json()["sql"]
     response = await audited.client.post("/v1/query", json=QUERY, headers={"X-Request-Id": "asked.by-me"})

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from api.errors import InvalidQuery, QueryTimeout, SemanticLayerError, Unavailable
-from api.warehouse import EngineLimits, Warehouse
+from api.warehouse import EngineLimits, Warehouse, _Flight
 from tests.conftest import Published
 
 LIMITS = EngineLimits(memory_mb=256, threads=2, connections=2, query_timeout=timedelta(seconds=30))
@@ -207,6 +207,22 @@ async def test_other_requests_are_answered_while_every_connection_is_busy(impati
 
     await asyncio.wait(running)
     assert all(isinstance(task.exception(), QueryTimeout) for task in running)
+
+
+async def test_a_stop_that_the_engine_forgets_is_repeated(
+    impatient: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, said = _Flight.stop, list[_Flight]()
+
+    def forgotten_once(flight: _Flight) -> None:  # as it is in the instant before a statement begins
+        said.append(flight)
+        if len(said) > 1:
+            stop(flight)
+
+    monkeypatch.setattr(_Flight, "stop", forgotten_once)
+
+    with pytest.raises(QueryTimeout):
+        await asyncio.wait_for(impatient.query(RUNAWAY, {}), 30)
 
 
 async def test_a_query_that_needs_too_much_memory_takes_no_disk_instead(warehouse: Warehouse, data_file: Path) -> None:
