@@ -1,21 +1,18 @@
-"""Who sees what: a restricted answer is the unrestricted one with the filter added, and what is hidden is unknown.
+"""Who sees what: hidden names are unknown ones, hashes tell apart and nothing else; the file, and what it may hold.
 
-Long, as one policy and its principals stand behind every test.
+Row filters are in `test_row_filters.py`, floors in `test_floor.py`, slips in `test_policy_check.py`. Long, as one
+policy and its principals stand behind every test.
 """
 
 from __future__ import annotations
 
 import asyncio
 import io
-import json
 import re
-import shutil
 import time
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pytest
 from structlog.testing import capture_logs
@@ -60,19 +57,6 @@ TWO_REGIONS = {"regions": ("California", "Chicago")}
 FRESH = {"Cache-Control": "no-cache"}
 HEX = re.compile(r"[0-9a-f]{16}")
 
-GROUPS = (
-    ["metric_time__month"],
-    ["metric_time__month", "customer__gender"],
-    ["metric_time__month", "product__category"],
-    ["metric_time__month", "customer__location"],
-    ["metric_time__month", "customer__segment_name"],
-    ["metric_time__month", "calendar_date__is_weekend"],
-    ["customer__gender"],
-    ["product__category"],
-    ["customer"],
-)
-TOTAL: list[str] = []
-
 
 @pytest.fixture(scope="module")
 def chicago(join: Join) -> Client:
@@ -87,226 +71,6 @@ def viewer(join: Join) -> Client:
 @pytest.fixture(scope="module")
 def narrow(join: Join) -> Client:
     return join("narrow")
-
-
-def sql(published: Published, folder: Path, statement: str) -> list[tuple[Any, ...]]:
-    """The rows of a statement over a copy of what is served; the service has opened the file in its own way."""
-    file = published.settings.publication_dir / published.version / "data.duckdb"
-    with duckdb.connect(shutil.copy(file, folder / "copy.duckdb")) as connection:
-        return connection.execute(statement).fetchall()
-
-
-# Rows
-
-
-async def sampled(client: Client) -> list[tuple[str, list[str]]]:
-    """Every metric that the client sees, with the groups that join to it."""
-    found = []
-    for metric in await listed(client, "/v1/metrics"):
-        joining = {name.removesuffix("__month") for group in GROUPS for name in group} & {*metric["dimensions"]}
-        groups = [group for group in (TOTAL, *GROUPS) if {name.removesuffix("__month") for name in group} <= joining]
-        found += [
-            (metric["name"], group)
-            for group in groups
-            if "metric_time__month" in group or not metric["requires_metric_time"]
-        ]
-    return found
-
-
-@pytest.mark.parametrize(
-    ("role", "claims", "explicit", "every"),
-    [
-        ("chicago", {}, IN_CHICAGO, 1),
-        ("blind", {}, IN_CHICAGO, 1),
-        ("regional", TWO_REGIONS, IN_TWO_REGIONS, 5),  # another shape, so another plan for each, at 0.1 s
-        ("regional", {"regions": ("Chicago",)}, IN_CHICAGO, 5),
-    ],
-)
-async def test_a_restricted_answer_is_the_unrestricted_one_with_the_filter_added(
-    join: Join,
-    admin: Client,
-    role: str,
-    claims: dict[str, tuple[str, ...]],
-    explicit: dict[str, Any],
-    every: int,
-) -> None:
-    restricted = join(role, **claims)
-    sample = await sampled(restricted)
-    assert len({metric for metric, _ in sample}) > 15
-    assert len(sample) > 60
-
-    wrong = []
-    for metric, group_by in sample[::every]:
-        query = {"metrics": [metric], "group_by": group_by}
-        if await rows(restricted, query) != await rows(admin, query | {"where": [explicit]}, **FRESH):
-            wrong.append((metric, group_by))
-
-    assert wrong == []
-    for metric in ("total_revenue", "line_count", "customer_count", "churned_customers"):
-        assert await rows(restricted, {"metrics": [metric]}) != await rows(admin, {"metrics": [metric]})
-
-
-async def test_a_restricted_total_is_the_number_of_the_regions_own_lines(
-    synthetic: Published, tmp_path: Path, chicago: Client, admin: Client
-) -> None:
-    counts = sql(
-        synthetic,
-        tmp_path,
-        "select count(*) filter (c.location = 'Chicago'), count(*) from marts.fct_sales as s "
-        "join marts.dim_customer as c using (customer_id)",
-    )
-    own, everything = counts[0]
-
-    assert 0 < own < everything
-    assert await rows(chicago, {"metrics": ["line_count"]}) == [{"line_count": own}]
-    assert await rows(admin, {"metrics": ["line_count"]}) == [{"line_count": everything}]
-
-
-@pytest.mark.parametrize(
-    "where",
-    [
-        [{"field": "customer__location", "op": "eq", "values": ["California"]}],
-        [{"any_of": [IN_CHICAGO, {"field": "customer__location", "op": "is_not_null"}]}],
-        [{"not": IN_CHICAGO}],
-        ["{{ Dimension('customer__location') }} = 'California'"],
-        ["{{ Dimension('customer__location') }} = 'Chicago' or {{ Dimension('customer__location') }} != 'Chicago'"],
-    ],
-)
-async def test_no_filter_of_the_callers_own_widens_what_it_sees(chicago: Client, where: list[Any]) -> None:
-    found = await rows(chicago, {"metrics": ["line_count"], "group_by": ["customer__location"], "where": where})
-
-    assert {row["customer__location"] for row in found} <= {"Chicago"}
-
-
-async def test_a_metric_that_cannot_be_filtered_does_not_exist_for_the_role(chicago: Client, admin: Client) -> None:
-    every = await listed(admin, "/v1/metrics")
-    joining = {metric["name"] for metric in every if "customer__location" in metric["dimensions"]}
-    lacking = {metric["name"] for metric in every} - joining
-    assert {"marketing_spend", "return_on_ad_spend", "news_count", "bitcoin_price_avg"} <= lacking
-
-    assert await names(chicago, "/v1/metrics") == joining
-    for name in lacking:
-        answers = [
-            await chicago.get(f"/v1/metrics/{name}"),
-            await chicago.get("/v1/dimensions", params={"metrics": name}),
-            await chicago.get("/v1/dimensions/metric_time/values", params={"metrics": name}),
-            await chicago.post("/v1/query", json={"metrics": [name]}),
-            await chicago.post("/v1/query", json={"metrics": ["line_count", name]}),
-            await chicago.get(f"/v1/metrics/{name}s"),
-        ]
-        assert [refusal(answer) for answer in answers] == [(404, "unknown_metric")] * len(answers)
-        for answer in answers:
-            assert not lacking & {*answer.json().get("nearest", ())}
-            assert not lacking & {*re.findall(r"\w+", answer.json()["hint"])}
-
-
-async def test_dimension_values_are_those_of_the_callers_rows(chicago: Client, admin: Client) -> None:
-    everywhere = await values(admin, "customer__location")
-    assert len(everywhere) > 1
-    for params in ({}, {"metrics": "line_count"}, {"search": "C"}, {"search": "C", "metrics": "line_count"}):
-        assert await values(chicago, "customer__location", **params) == ["Chicago"]
-    assert await values(chicago, "customer__location", search="Cali") == []
-
-    own = await values(chicago, "customer")
-    assert own == await values(chicago, "customer", metrics="customer_count")
-    assert 0 < len(own) < len(await values(admin, "customer"))
-
-
-async def test_values_that_have_no_rows_to_filter_need_a_metric(chicago: Client, admin: Client) -> None:
-    hidden = await chicago.get("/v1/dimensions/product__category/values")
-    asked = await chicago.post("/v1/query", json={"group_by": ["customer__location", "product__category"]})
-
-    assert refusal(hidden) == (422, "metric_required")
-    assert asked.status_code == 422
-    query = {"metrics": ["line_count"], "group_by": ["product__category"], "where": [IN_CHICAGO]}
-    sold = [row["product__category"] for row in await rows(admin, query)]
-    assert await values(chicago, "product__category", metrics="line_count") == [name for name in sold if name]
-
-
-async def test_saved_queries_are_restricted_or_do_not_exist(chicago: Client, admin: Client) -> None:
-    assert await names(chicago, "/v1/saved-queries") == {
-        item["name"]
-        for item in await listed(admin, "/v1/saved-queries")
-        if {*item["metrics"]} <= await names(chicago, "/v1/metrics")
-    }
-    assert "marketing_performance" not in await names(chicago, "/v1/saved-queries")
-    gone = await chicago.get("/v1/saved-queries/marketing_performance/results")
-    assert refusal(gone) == (404, "unknown_saved_query")
-    assert "marketing_performance" not in gone.json().get("nearest", ())
-
-    for saved in await listed(chicago, "/v1/saved-queries"):
-        answer = await chicago.get(f"/v1/saved-queries/{saved['name']}/results")
-        query = {"metrics": saved["metrics"], "group_by": saved["group_by"], "where": [IN_CHICAGO]}
-        assert json.loads(answer.content, parse_float=Decimal)["data"] == await rows(admin, query, **FRESH)
-
-
-async def test_lineage_does_not_name_the_hidden_metrics_that_a_metric_is_made_of(
-    synthetic: Published, tmp_path: Path
-) -> None:
-    policy = tmp_path / "policy.yml"
-    policy.write_text(
-        'version: 1\nroles: {some: {metrics: ["*"], dimensions: ["*"], hidden: [total_revenue], see_sql: true}}'
-    )
-    async with serving(synthetic, policy, tmp_path / "state.db") as join:
-        lineage = (await join("some").get("/v1/lineage/return_on_ad_spend")).json()
-        assert lineage["metrics"] == ["marketing_spend"]
-        assert any(edge["reads"].startswith("source.") for edge in lineage["edges"])
-        assert "metric.marketing_insight.total_revenue" not in json.dumps(lineage)
-        assert "total_revenue" not in (await join("some").get("/v1/metrics/return_on_ad_spend")).text
-
-
-async def test_how_an_answer_is_made_is_shown_to_those_who_may_see_sql_with_their_filter(
-    join: Join, chicago: Client
-) -> None:
-    query = {"metrics": ["total_revenue"], "group_by": ["metric_time__month"]}
-    assert refusal(await chicago.post("/v1/query/compile", json=query)) == (403, "sql_forbidden")
-    assert refusal(await chicago.get("/v1/lineage/total_revenue")) == (403, "sql_forbidden")
-    assert refusal(await chicago.get("/v1/lineage/marketing_spend")) == (403, "sql_forbidden")
-
-    regional = join("regional", **TWO_REGIONS)
-    compiled = (await regional.post("/v1/query/compile", json=query)).json()
-    assert {"California", "Chicago"} <= {str(value) for value in compiled["parameters"].values()}
-    assert "location" in compiled["sql"]
-    assert refusal(await regional.post("/v1/query/compile", json={"metrics": ["news_count"]}))[0] == 404
-    assert refusal(await regional.get("/v1/lineage/news_count"))[0] == 404
-    assert (await regional.get("/v1/lineage/total_revenue")).status_code == 200
-
-
-@pytest.mark.parametrize("accept", ["text/csv", "application/vnd.apache.arrow.stream"])
-async def test_exports_are_restricted(chicago: Client, admin: Client, accept: str) -> None:
-    query = {"metrics": ["total_revenue", "line_count"], "group_by": ["customer__location", "customer"]}
-    export = await chicago.post("/v1/query", json=query, headers={"Accept": accept})
-    same = await admin.post("/v1/query", json=query | {"where": [IN_CHICAGO]}, headers={"Accept": accept})
-
-    assert export.status_code == 200
-    assert export.content == same.content
-    assert b"Chicago" in export.content
-    for place in set(await values(admin, "customer__location")) - {"Chicago"}:
-        assert place.encode() not in export.content
-
-
-async def test_four_hundred_alternating_cached_calls_leak_nothing(join: Join, admin: Client) -> None:
-    places = ("California", "Chicago")
-    clients = [join("regional", regions=(place,)) for place in places]
-    questions = [
-        {"metrics": ["total_revenue", "line_count"], "group_by": group}
-        for group in (TOTAL, ["customer__location"], ["metric_time__month"], ["product__category"])
-    ]
-    expected = {}
-    for turn, place in enumerate(places):
-        only = {"field": "customer__location", "op": "in", "values": [place]}
-        for number, question in enumerate(questions):
-            expected[turn, number] = await rows(admin, question | {"where": [only]}, **FRESH)
-    assert all(expected[0, number] != expected[1, number] for number in range(4))
-
-    async def ask(call: int) -> tuple[tuple[int, int], list[dict[str, Any]]]:
-        turn, number = call % 2, call // 2 % 4
-        return (turn, number), await rows(clients[turn], questions[number])
-
-    one_by_one = [await ask(call) for call in range(200)]
-    at_once = await asyncio.gather(*(ask(call) for call in range(200)))
-
-    assert [asked for asked, seen in [*one_by_one, *at_once] if seen != expected[asked]] == []
 
 
 # Names
