@@ -20,7 +20,7 @@ from api.redaction import redacted
 from api.settings import LogLevel
 
 # They narrate: SQL, rows, every retry. SQLAlchemy's rows would show the state database's secrets.
-_QUIET = ("metricflow", "metricflow_semantics", "_granian", "granian.access", "sqlalchemy", "asyncio")
+_QUIET = ("metricflow", "metricflow_semantics", "_granian", "granian.access", "sqlalchemy", "alembic", "asyncio")
 
 
 def configure_logging(level: LogLevel = LogLevel.INFO) -> None:
