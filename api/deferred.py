@@ -140,7 +140,7 @@ class DeferredQueries:
         return min(wanted, self._pages.max_rows)
 
     async def sql(self, principal: Principal, query: DeferredQuery) -> str | None:
-        """The SQL of the principal's query; None where its role does not see SQL, or the question cannot be asked now."""
+        """The SQL of the principal's query; None where the role sees none, or it cannot be asked now."""
         if query.question is None:
             return None
         try:

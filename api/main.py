@@ -47,7 +47,7 @@ _log = structlog.get_logger(__name__)
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The service over REST and GraphQL, ready once its lifespan has begun; closes everything it opened when that ends."""
+    """The service over REST and GraphQL, ready once its lifespan has begun; closes what it opened when that ends."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

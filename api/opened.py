@@ -168,9 +168,7 @@ def open_publication(folder: Path, limits: EngineLimits) -> OpenPublication:
             f"Publication {info.version} is damaged: {error!r:.200}",
             hint="Publish again, or go back: insight pipeline rollback",
         ) from error
-    return OpenPublication(
-        info=info, catalog=catalog, compiler=compiler, warehouse=warehouse, definitions=definitions
-    )
+    return OpenPublication(info=info, catalog=catalog, compiler=compiler, warehouse=warehouse, definitions=definitions)
 
 
 def _simplest(metric: Metric) -> MetricQuery:

@@ -49,7 +49,10 @@ class CacheUse(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Apart:
-    """A run with limits of its own, which therefore neither shares another's result nor keeps its own for others."""
+    """A run with limits of its own, which therefore neither waits for another's run nor keeps its result for others.
+
+    What is kept already will do, if it has the very rows.
+    """
 
     limits: PageLimits
     timeout: timedelta
@@ -209,9 +212,7 @@ class SemanticLayer:
         with self._served.lease() as publication:
             await publication.compile(query, grant, limits)
 
-    async def sql(
-        self, principal: Principal, query: MetricQuery, *, limits: PageLimits | None = None
-    ) -> str | None:
+    async def sql(self, principal: Principal, query: MetricQuery, *, limits: PageLimits | None = None) -> str | None:
         """The SQL that answers the query, within limits of its own if there are any; None where the caller sees none.
 
         Raises
@@ -478,7 +479,7 @@ class SemanticLayer:
             case CacheUse.RENEW:
                 return await self._cache.refresh(key, run)
             case Apart(timeout=timeout):
-                return CachedResult(table=await run(timeout), origin=Origin.BYPASS)
+                return self._cache.kept(key) or CachedResult(table=await run(timeout), origin=Origin.BYPASS)
 
 
 async def _shaped(shaping: Shaping, rows: pa.Table) -> pa.Table:

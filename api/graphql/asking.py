@@ -32,9 +32,7 @@ class Asking:
     def known(self, environment_id: int | None) -> Known:
         """What exists for the caller; raises `UnknownName` where it asks in another environment."""
         self.require(environment_id)
-        return Known(
-            catalog=self.layer.catalog(self.principal), definitions=self.layer.definitions(self.principal)
-        )
+        return Known(catalog=self.layer.catalog(self.principal), definitions=self.layer.definitions(self.principal))
 
     def require(self, environment_id: int | None) -> None:
         """Return if the environment is the one that is served; clients of ours may leave it out.

@@ -122,7 +122,7 @@ class MetricNode:
         """The entities whose keys join to it."""
         return self.known.entities((self.name,))
 
-    @strawberry.field(deprecation_reason="Use queryableTimeGranularities.")
+    @strawberry.field
     def queryable_granularities(self) -> list[TimeGranularity]:
         """The grains at which it can be asked over time."""
         return grains(self.found.grains.get(METRIC_TIME, ()))
@@ -191,7 +191,7 @@ class DimensionNode:
         """What only a time has."""
         return DimensionTypeParamsNode.of(self.known.definitions.dimensions.get(self.name))
 
-    @strawberry.field(deprecation_reason="Use queryableTimeGranularities.")
+    @strawberry.field
     def queryable_granularities(self) -> list[TimeGranularity]:
         """The grains that it can be grouped by; none unless it is a time."""
         return grains(self.found.grains)

@@ -181,7 +181,9 @@ class DimensionTypeParamsNode:
         finest = grain(dimension.finest_grain) if dimension else None
         if dimension is None or finest is None:
             return None
-        validity = ValidityNode(is_start=dimension.validity[0], is_end=dimension.validity[1]) if dimension.validity else None
+        validity = (
+            ValidityNode(is_start=dimension.validity[0], is_end=dimension.validity[1]) if dimension.validity else None
+        )
         return cls(time_granularity=finest, validity_params=validity)
 
 
@@ -226,9 +228,7 @@ class ExportNode:
     @classmethod
     def of(cls, item: definitions.ExportDefinition) -> ExportNode:
         """The export as answered."""
-        config = ExportConfigNode(
-            alias=item.alias, schema=item.schema, export_as=ExportDestinationType(item.export_as)
-        )
+        config = ExportConfigNode(alias=item.alias, schema=item.schema, export_as=ExportDestinationType(item.export_as))
         return cls(name=item.name, config=config)
 
 

@@ -132,7 +132,9 @@ def _place(error: GraphQLError) -> str:
 def _checked(node: DocumentNode) -> CheckedDocument:
     fragments = {each.name.value: each for each in node.definitions if isinstance(each, FragmentDefinitionNode)}
     operations = [each for each in node.definitions if isinstance(each, OperationDefinitionNode)]
-    _refuse_beyond(sum(isinstance(each, FragmentDefinitionNode) for each in node.definitions), MAX_FRAGMENTS, "fragments")
+    _refuse_beyond(
+        sum(isinstance(each, FragmentDefinitionNode) for each in node.definitions), MAX_FRAGMENTS, "fragments"
+    )
     fields = list(_fields(node))
     _refuse_beyond(_directives(node), MAX_DIRECTIVES, "directives")
     names = Counter(each.alias.value if each.alias else each.name.value for each in fields)

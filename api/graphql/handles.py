@@ -34,7 +34,8 @@ class Handle:
     def __str__(self) -> str:
         """As it is sent."""
         if self.failure is not None:
-            return f"{_REFUSED}.{_packed(_Refusal(detail=self.failure.detail, hint=self.failure.hint, code=self.failure.code))}"
+            told = _Refusal(detail=self.failure.detail, hint=self.failure.hint, code=self.failure.code)
+            return f"{_REFUSED}.{_packed(told)}"
         extra = _Extra(
             is_values=self.kind is QueryType.DIMENSION_VALUES,
             aliases=dict(self.aliases),
@@ -90,7 +91,7 @@ def _packed(content: _Packed) -> str:
 
 def _unknown(text: str) -> UnknownName:
     return UnknownName(
-        f"There is no query {ascii(text[:60])}",
+        f"There is no query {text[:60]!a}",
         hint="Send a queryId as createQuery answered it.",
         code="unknown_query",
     )

@@ -127,7 +127,7 @@ def _aliases(metrics: Iterable[MetricInput], *, taken: Sequence[str]) -> dict[st
     for name, alias in aliases.items():
         if not _ALIAS.fullmatch(alias):
             raise InvalidQuery(
-                f"The alias of {name[:200]} is no name: {ascii(alias[:60])}",
+                f"The alias of {name[:200]} is no name: {alias[:60]!a}",
                 hint="Use up to 100 letters, digits and underscores, a letter first.",
                 code="invalid_alias",
             )
@@ -149,9 +149,7 @@ def _all_of(parts: Iterable[Filter | None]) -> Filter | None:
     return AllOf(present) if len(present) > 1 else next(iter(present), None)
 
 
-def _order(
-    item: OrderByInput, catalog: Catalog, *, group_by: Sequence[str], aliases: Mapping[str, str]
-) -> OrderBy:
+def _order(item: OrderByInput, catalog: Catalog, *, group_by: Sequence[str], aliases: Mapping[str, str]) -> OrderBy:
     match item.metric, item.group_by:
         case MetricInput(name=name), None:
             names = {alias: metric for metric, alias in aliases.items()}

@@ -66,6 +66,7 @@ class Mutations:
     async def create_query(  # noqa: PLR0913 - dbt's own arguments
         self,
         info: Info,
+        *,
         environment_id: BigInteger | None = None,
         saved_query: str | None = None,
         metrics: list[MetricInput] | None = None,
@@ -73,7 +74,7 @@ class Mutations:
         limit: int | None = None,
         where: list[WhereInput] | None = None,
         order_by: list[OrderByInput] | None = None,
-        read_cache: bool | None = True,  # noqa: FBT001, FBT002 - dbt's own
+        read_cache: bool | None = True,
     ) -> CreatedNode:
         """Submit a question; poll `query` for its rows, or for why it was refused."""
         asked = Asked(
@@ -94,6 +95,7 @@ class Mutations:
     async def create_synchronous_query(  # noqa: PLR0913 - likewise
         self,
         info: Info,
+        *,
         environment_id: BigInteger | None = None,
         saved_query: str | None = None,
         metrics: list[MetricInput] | None = None,
@@ -101,7 +103,7 @@ class Mutations:
         limit: int | None = None,
         where: list[WhereInput] | None = None,
         order_by: list[OrderByInput] | None = None,
-        read_cache: bool | None = True,  # noqa: FBT001, FBT002 - likewise
+        read_cache: bool | None = True,
         page_num: int = 1,
     ) -> QueryResultNode:
         """Answer a question at once, as REST does; ask again with another `pageNum` for more than one page."""
@@ -122,6 +124,7 @@ class Mutations:
     async def compile_sql(  # noqa: PLR0913 - likewise
         self,
         info: Info,
+        *,
         environment_id: BigInteger | None = None,
         saved_query: str | None = None,
         metrics: list[MetricInput] | None = None,
@@ -129,7 +132,7 @@ class Mutations:
         limit: int | None = None,
         where: list[WhereInput] | None = None,
         order_by: list[OrderByInput] | None = None,
-        read_cache: bool | None = True,  # noqa: FBT001, FBT002 - likewise
+        read_cache: bool | None = True,
     ) -> CompiledNode:
         """The SQL that would answer a question; nothing runs. Needs a role that sees SQL."""
         asked = Asked(
@@ -174,9 +177,7 @@ class Mutations:
         return await _compiled(asking, _values(asking, metrics, group_by).query)
 
     @strawberry.mutation
-    async def cancel_query(
-        self, info: Info, query_id: str, environment_id: BigInteger | None = None
-    ) -> CancelledNode:
+    async def cancel_query(self, info: Info, query_id: str, environment_id: BigInteger | None = None) -> CancelledNode:
         """End a query of the caller's own; one that has ended stays as it is."""
         asking = info.context
         asking.require(environment_id)

@@ -21,7 +21,7 @@ _TABLE_SCHEMA_VERSION = "1.4.0"
 
 
 def pandas_json(table: pa.Table, orient: PandasJsonOrient) -> bytes:
-    """The table as JSON in the layout; its index is 0, 1, 2, …"""
+    """The table as JSON in the layout; its index counts from 0."""
     return orjson.dumps(_laid_out(table, orient), option=JSON_OPTIONS | orjson.OPT_NON_STR_KEYS)
 
 
@@ -37,8 +37,8 @@ def _laid_out(table: pa.Table, orient: PandasJsonOrient) -> Any:  # noqa: ANN401
         case PandasJsonOrient.COLUMNS:
             return {name: {index: record[name] for index, record in enumerate(records)} for name in columns}
         case PandasJsonOrient.SPLIT:
-            data = [[*record.values()] for record in records]
-            return {"columns": columns, "index": [*range(len(records))], "data": data}
+            values = [[*record.values()] for record in records]
+            return {"columns": columns, "index": [*range(len(records))], "data": values}
         case PandasJsonOrient.TABLE:
             data = [{"index": index, **record} for index, record in enumerate(records)]
             return {"schema": _table_schema(table.schema), "data": data}

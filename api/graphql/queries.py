@@ -146,7 +146,7 @@ class Queries:
         return [item for item in found if speaks_of(item.found, search_terms(search))]
 
     @strawberry.field
-    def metrics_paginated(  # noqa: PLR0913 - dbt's own arguments
+    def metrics_paginated(
         self,
         info: Info,
         environment_id: BigInteger | None = None,
@@ -245,8 +245,8 @@ class Queries:
     ) -> GroupByPageNode:
         """A page of all that the metrics can be grouped by."""
         known = info.context.known(environment_id)
-        all_ = [*known.entities(names(metrics)), *known.dimensions(names(metrics))]
-        found = [item for item in all_ if speaks_of(item.found, search_terms(search))]
+        every: list[EntityNode | DimensionNode] = [*known.entities(names(metrics)), *known.dimensions(names(metrics))]
+        found = [item for item in every if speaks_of(item.found, search_terms(search))]
         page = paged(len(found), number=page_num, size=page_size)
         return GroupByPageNode(
             items=part(found, page),
@@ -373,7 +373,7 @@ class Queries:
 
     @strawberry.field
     def freshness(self, info: Info) -> FreshnessNode:
-        """When each source was loaded, and the last day its data speaks of. (Not in dbt's schema.)"""
+        """When each source was loaded, and the last day its data speaks of; not in dbt's schema."""
         found = info.context.layer.publication()
         return FreshnessNode(
             publication=found.version,
@@ -385,7 +385,7 @@ class Queries:
 
     @strawberry.field
     async def publications(self, info: Info) -> list[PublicationNode]:
-        """The versions that are kept, newest first. (Not in dbt's schema.)"""
+        """The versions that are kept, newest first; not in dbt's schema."""
         layer = info.context.layer
         kept = await asyncio.to_thread(layer.publications)
         current = layer.publication().version

@@ -168,7 +168,9 @@ class QueryResultNode:
 
     @strawberry.field
     async def json_result(
-        self, orient: PandasJsonOrient = PandasJsonOrient.TABLE, encoded: bool = True  # noqa: FBT001, FBT002 - dbt's own
+        self,
+        orient: PandasJsonOrient = PandasJsonOrient.TABLE,
+        encoded: bool = True,  # noqa: FBT001, FBT002 - dbt's own
     ) -> str | None:
         """The page as pandas writes it, in base64 unless `encoded` is false."""
         table = await self._table()
@@ -208,7 +210,7 @@ class QueryResultNode:
     async def publication(self) -> str | None:
         """The version of the data that it ran on."""
         answer = await self._answer()
-        return answer and answer.publication
+        return answer.publication if answer else None
 
     @strawberry.field
     def params(self) -> QueryParamsNode | None:
@@ -243,7 +245,9 @@ def _values(answer: Answer) -> list[Column]:
     return [item for item in answer.columns if item.kind != "metric"]
 
 
-def answered(answer: Answer, question: MetricQuery, handle: Handle, *, number: int, sql_text: SqlText) -> QueryResultNode:
+def answered(
+    answer: Answer, question: MetricQuery, handle: Handle, *, number: int, sql_text: SqlText
+) -> QueryResultNode:
     """A page of an answer that is at hand."""
     count = max(1, math.ceil(answer.table.num_rows / PAGE_ROWS))
 
@@ -273,9 +277,9 @@ def stored(query: DeferredQuery, handle: Handle, *, page: Page, sql_text: SqlTex
         sql_text=_no_sql if failure else sql_text,
         query_id=str(handle),
         status=STATUSES[query.state],
-        error=failure and told(failure),
-        error_type=failure and failure.code,
-        error_hint=failure and failure.hint,
+        error=told(failure) if failure else None,
+        error_type=failure.code if failure else None,
+        error_hint=failure.hint if failure else None,
         total_pages=max(1, math.ceil((query.row_count or 0) / page_rows)) if is_there else None,
         row_count=query.row_count,
     )
@@ -383,13 +387,13 @@ class QueryRecordNode:
             connection_details=None,
             sql_dialect="DUCKDB",
             connection_schema=None,
-            error=query.failure and told(query.failure),
+            error=told(query.failure) if query.failure else None,
             query_details=LayerQueryDetailsNode(params=asked) if isinstance(asked, MetricQueryParamsNode) else None,
         )
 
 
 def _time(at: datetime | None) -> str | None:
-    return at and at.replace(tzinfo=UTC).isoformat()
+    return at.replace(tzinfo=UTC).isoformat() if at else None
 
 
 STATUSES: Mapping[State, QueryStatus] = {
@@ -400,5 +404,9 @@ STATUSES: Mapping[State, QueryStatus] = {
     State.CANCELLED: QueryStatus.FAILED,
 }
 _CANCELLED = Failure(
-    status=409, title="Not in this state", code="query_cancelled", detail="The query was cancelled", hint="Create it again."
+    status=409,
+    title="Not in this state",
+    code="query_cancelled",
+    detail="The query was cancelled",
+    hint="Create it again.",
 )

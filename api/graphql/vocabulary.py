@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import NewType
 
 import strawberry
+from strawberry.types.scalar import ScalarDefinition
 
 JsonValue = NewType("JsonValue", object)
 BigInteger = NewType("BigInteger", int)
@@ -38,7 +40,7 @@ JSON = strawberry.scalar(
     serialize=_any_value,
     parse_value=_any_value,
 )
-SCALARS = {BigInteger: BIG_INT, JsonValue: JSON}
+SCALARS: Mapping[object, ScalarDefinition] = {BigInteger: BIG_INT, JsonValue: JSON}
 
 
 @strawberry.enum
