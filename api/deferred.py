@@ -164,6 +164,20 @@ class DeferredQueries:
             raise _unknown(query_id)
         self._runner.wake()
 
+    async def cancel(self, principal: Principal, query_id: str) -> None:
+        """Cancel the principal's query as `end` does; one that has ended keeps its rows. Idempotent.
+
+        Raises
+        ------
+        UnknownName
+            There is none, or it is somebody else's.
+        """
+        if not _ID.fullmatch(query_id) or not await asyncio.to_thread(
+            self._store.cancel, principal.principal_id, query_id
+        ):
+            raise _unknown(query_id)
+        self._runner.wake()
+
     async def _found(self, principal: Principal, query_id: str) -> DeferredQuery:
         if not _ID.fullmatch(query_id) or not (
             stored := await asyncio.to_thread(self._store.find, principal.principal_id, query_id)

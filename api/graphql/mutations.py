@@ -183,9 +183,7 @@ class Mutations:
         asking.require(environment_id)
         handle = Handle.parse(query_id)
         if handle.failure is None:
-            found = await asking.deferred.find(asking.principal, handle.query_id)
-            if not found.state.is_final:
-                await asking.deferred.end(asking.principal, handle.query_id)
+            await asking.deferred.cancel(asking.principal, handle.query_id)
         return CancelledNode(query_id=query_id)
 
     @strawberry.mutation
