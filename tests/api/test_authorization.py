@@ -89,9 +89,8 @@ def at_once(
 ) -> Mapping[str, Any]:
     """A document that asks for the metric."""
     selected = "sql" if mutation == "compileSql" else "queryId"
-    return {
-        "query": f'mutation {{ {mutation}(metrics: [{{name: "{metric}"}}], groupBy: [{{name: "{group_by}"}}]) {{ {selected} }} }}'
-    }
+    asked = f'metrics: [{{name: "{metric}"}}], groupBy: [{{name: "{group_by}"}}]'
+    return {"query": f"mutation {{ {mutation}({asked}) {{ {selected} }} }}"}
 
 
 MATRIX: dict[tuple[str, str], tuple[Row, ...]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from decimal import Decimal
 from typing import Any
@@ -39,3 +40,13 @@ def code(error: Json) -> tuple[int, str]:
     """Its status and code."""
     extensions = error["extensions"]
     return extensions["status"], extensions["code"]
+
+
+async def polled(client: httpx.AsyncClient, document: str, query_id: str, **variables: Any) -> Json:
+    """The query once it has ended, as a document shows it that asks for it by `$q`."""
+    for _ in range(3_000):
+        found: Json = (await data(client, document, q=query_id, **variables))["query"]
+        if found["status"] not in ("PENDING", "RUNNING"):
+            return found
+        await asyncio.sleep(0.02)
+    raise AssertionError(query_id)

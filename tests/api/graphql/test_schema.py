@@ -1,4 +1,4 @@
-"""The schema holds all of the dbt Semantic Layer's, is exported as it is served, and takes every document of dbt's SDK."""
+"""The schema holds all of the dbt Semantic Layer's, is exported as served, and takes every document of dbt's SDK."""
 
 from __future__ import annotations
 
