@@ -62,14 +62,16 @@ dbt-parse: setup ## The dbt project and the metrics are well formed, on DuckDB a
 dbt-docs: setup ## dbt's own documentation of the built warehouse, under dbt/target
 	@$(BIN)/dbt docs generate --project-dir dbt --profiles-dir dbt
 
-openapi: setup ## Write openapi.yaml from the code
+openapi: setup ## Write openapi.yaml and the GraphQL schema from the code
 	@$(BIN)/insight openapi --out openapi.yaml
+	@$(BIN)/insight graphql-schema --out api/graphql/schema.graphql
 
 examples: setup ## Ask the examples of openapi.yaml and of docs/requests.md anew, of synthetic data
 	@PYTHONPATH=. $(BIN)/python -m tests.contract.recorded && $(BIN)/insight openapi --out openapi.yaml
 
 check: lint types dbt-parse ## Everything that is checked without running tests
 	@$(BIN)/insight openapi --out openapi.yaml --check
+	@$(BIN)/insight graphql-schema --out api/graphql/schema.graphql --check
 
 bench: setup ## Compare with the engine alone, side by side; writes docs/benchmarks.md's tables to stdout
 	@$(BIN)/python -m tests.bench

@@ -121,6 +121,11 @@ class ResultCache:
         flight = _Flight(key=key, is_refresh=False)
         return await self._lead(flight, self._read_or_run(flight, run))
 
+    def kept(self, key: str) -> CachedResult | None:
+        """What memory keeps under the key; None where it keeps nothing."""
+        table = self._recent.get(key)
+        return None if table is None else self._counted(CachedResult(table=table, origin=Origin.HIT))
+
     async def refresh(self, key: str, run: Run) -> CachedResult:
         """The result of `run`, or of another refresh under way, whatever is kept; it is kept in its place.
 

@@ -1,4 +1,4 @@
-"""The service's commands: `insight serve`, `audit`, `keys …`, `policy check` and `openapi`."""
+"""The service's commands: `insight serve`, `audit`, `keys …`, `policy check`, `openapi` and `graphql-schema`."""
 
 from __future__ import annotations
 
@@ -56,11 +56,17 @@ def openapi(
     from api.main import create_app
     from api.rest.contract import as_yaml
 
-    text = as_yaml(create_app(_settings()).openapi())
-    if not check:
-        out.write_text(text, encoding="utf-8")
-    elif not out.is_file() or out.read_text(encoding="utf-8") != text:
-        raise WrongSetting(f"{out} differs from what is served", hint="Run: make openapi")
+    _write(as_yaml(create_app(_settings()).openapi()), out, check=check, hint="Run: make openapi")
+
+
+def graphql_schema(
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("api/graphql/schema.graphql"),
+    check: Annotated[bool, typer.Option("--check", help="Only say whether the file is up to date.")] = False,
+) -> None:
+    """Write the GraphQL schema of the service to a file."""
+    from api.graphql.schema import sdl
+
+    _write(sdl(), out, check=check, hint="Run: make openapi")
 
 
 def audit(
@@ -152,6 +158,14 @@ def check_policy(
         typer.echo(f"{settings.policy_file}: {len(found) or 'no'} problem{'' if len(found) == 1 else 's'}")
     if found:
         raise typer.Exit(1)
+
+
+def _write(text: str, out: Path, *, check: bool, hint: str) -> None:
+    """Write what is served to the file, or fail if it differs."""
+    if not check:
+        out.write_text(text, encoding="utf-8")
+    elif not out.is_file() or out.read_text(encoding="utf-8") != text:
+        raise WrongSetting(f"{out} differs from what is served", hint=hint)
 
 
 def _published_catalog(settings: Settings) -> Catalog:

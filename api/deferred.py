@@ -20,7 +20,7 @@ from api.cursor import unreadable_cursor
 from api.deferred_query import DeferredQuery, State
 from api.deferred_runner import Runner
 from api.deferred_store import DeferredStore
-from api.errors import Conflict, Forbidden, InvalidQuery, UnknownName
+from api.errors import Conflict, Forbidden, InvalidQuery, SemanticLayerError, UnknownName
 from api.policy import Principal
 from api.query import MetricQuery, PageLimits
 from api.service import Answer, Apart, Page, SemanticLayer
@@ -135,6 +135,19 @@ class DeferredQueries:
             raise _expired(query_id)
         return replace(shown, table=table)
 
+    def page_rows(self, wanted: int) -> int:
+        """Rows on a page for a transport whose pages have `wanted` rows, or as many as may be."""
+        return min(wanted, self._pages.max_rows)
+
+    async def sql(self, principal: Principal, query: DeferredQuery) -> str | None:
+        """The SQL of the principal's query; None where the role sees none, or it cannot be asked now."""
+        if query.question is None:
+            return None
+        try:
+            return await self._layer.sql(principal, query.question, limits=self._run.limits)
+        except SemanticLayerError:  # what it names may be gone since it ran
+            return None
+
     async def end(self, principal: Principal, query_id: str) -> None:
         """Cancel the principal's query, or let its rows go if it has succeeded. Idempotent.
 
@@ -147,6 +160,20 @@ class DeferredQueries:
         """
         if not _ID.fullmatch(query_id) or not await asyncio.to_thread(
             self._store.end, principal.principal_id, query_id
+        ):
+            raise _unknown(query_id)
+        self._runner.wake()
+
+    async def cancel(self, principal: Principal, query_id: str) -> None:
+        """Cancel the principal's query as `end` does; one that has ended keeps its rows. Idempotent.
+
+        Raises
+        ------
+        UnknownName
+            There is none, or it is somebody else's.
+        """
+        if not _ID.fullmatch(query_id) or not await asyncio.to_thread(
+            self._store.cancel, principal.principal_id, query_id
         ):
             raise _unknown(query_id)
         self._runner.wake()

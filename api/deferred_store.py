@@ -252,6 +252,14 @@ class DeferredStore:
                 connection.execute(_rows.delete().where(_rows.c.query_id == query_id))
             return bool(connection.execute(sa.select(sa.func.count()).where(*own)).scalar_one())
 
+    def cancel(self, principal_id: str, query_id: str) -> bool:
+        """Cancel the principal's query, unless it has ended already; whether there is one. Idempotent."""
+        own = _queries.c.query_id == query_id, _queries.c.principal_id == principal_id
+        cancel = _queries.update().where(*own, _queries.c.state.in_(UNFINISHED))
+        with self._transaction() as connection:
+            connection.execute(cancel.values(state=State.CANCELLED, claim=None, **self._ending()))
+            return bool(connection.execute(sa.select(sa.func.count()).where(*own)).scalar_one())
+
     def sweep(self) -> None:
         """Remove the rows of what expired, and after a week that it ever was. Idempotent."""
         expired = sa.select(_queries.c.query_id).where(_queries.c.expires_at <= now(), _queries.c.stored_bytes > 0)

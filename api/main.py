@@ -21,6 +21,7 @@ from api.deferred_store import DeferredStore, StoreLimits
 from api.errors import SemanticLayerError
 from api.export import ExportLimits
 from api.gate import Failures, Gate
+from api.graphql import endpoint
 from api.issuer import IssuerKeys
 from api.keys import ApiKeys, hash_secret
 from api.observer import open_observer
@@ -47,7 +48,7 @@ _log = structlog.get_logger(__name__)
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The service over REST, ready once its lifespan has begun; closes everything it opened when that ends."""
+    """The service over REST and GraphQL, ready once its lifespan has begun; closes what it opened when that ends."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -74,6 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     for router in (catalog.router, queries.router, deferred.router, exports.router, operations.router):
         app.include_router(router)
+    app.include_router(endpoint.create_router(environment_id=settings.environment_id))
     contract.describe(app)
     return app
 

@@ -26,6 +26,7 @@ class Transport(StrEnum):
     """How a request came in."""
 
     REST = "rest"
+    GRAPHQL = "graphql"
 
 
 class Decision(StrEnum):
@@ -70,7 +71,11 @@ class AnsweredWith:
 
 @dataclass(slots=True, kw_only=True)
 class Observation:
-    """One request. `route` and `action` are the route's template and name, so that they are few."""
+    """One request. `route` and `action` are the route's template and name, so that they are few.
+
+    `problem_status` is that of the problem which an answer carries, where the transport answers a 200 all the same; it
+    then counts as the status, so that a refusal is one over every transport.
+    """
 
     request_id: str
     transport: Transport
@@ -84,6 +89,7 @@ class Observation:
     answer: AnsweredWith | None = None
     status: int | None = None
     code: str | None = None
+    problem_status: int | None = None
     is_cancelled: bool = False
     stages: list[StageTime] = field(default_factory=list)
     began_at_ns: int = field(default_factory=time.time_ns)

@@ -10,6 +10,7 @@ from pathlib import Path
 from api.catalog import METRIC_TIME, Catalog, Metric
 from api.compiler import CompiledQuery, Compiler, Dialect
 from api.cursor import resumed
+from api.definitions import Definitions, read_definitions
 from api.errors import InvalidQuery, SemanticLayerError, Unavailable
 from api.floor import FlooredQuery, People, floored
 from api.manifest import read_catalog
@@ -31,6 +32,7 @@ class OpenPublication:
     catalog: Catalog
     compiler: Compiler
     warehouse: Warehouse
+    definitions: Definitions = field(default_factory=Definitions)
     _visible: dict[Role, Catalog] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -58,6 +60,12 @@ class OpenPublication:
                 needed=needed,
             )
         return self._visible[grant.role]
+
+    def defined_for(self, grant: Grant) -> Definitions:
+        """How what the grant's role sees is written down; expressions and filters for those who see SQL alone."""
+        hidden = self.catalog.metrics.keys() - self.visible_to(grant).metrics.keys()
+        shown = self.definitions.without(hidden)
+        return shown if grant.role.see_sql else shown.without_sql()
 
     async def compile(self, query: MetricQuery, grant: Grant, limits: PageLimits) -> CompiledQuery:
         """SQL and parameters of the question over the rows that count for the grant."""
@@ -151,14 +159,16 @@ def open_publication(folder: Path, limits: EngineLimits) -> OpenPublication:
         with ExitStack() as on_failure:
             on_failure.callback(warehouse.close)
             warehouse.check_complete()
-            catalog = read_catalog(json.loads(text), joins=compiler.joins, column_types=warehouse.column_types)
+            manifest = json.loads(text)
+            catalog = read_catalog(manifest, joins=compiler.joins, column_types=warehouse.column_types)
+            definitions = read_definitions(manifest)
             on_failure.pop_all()
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise Unavailable(
             f"Publication {info.version} is damaged: {error!r:.200}",
             hint="Publish again, or go back: insight pipeline rollback",
         ) from error
-    return OpenPublication(info=info, catalog=catalog, compiler=compiler, warehouse=warehouse)
+    return OpenPublication(info=info, catalog=catalog, compiler=compiler, warehouse=warehouse, definitions=definitions)
 
 
 def _simplest(metric: Metric) -> MetricQuery:

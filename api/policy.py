@@ -83,6 +83,7 @@ class Role(Strict):
     hashed: Patterns = ()
     rows: tuple[RowFilter, ...] = ()
     see_sql: bool = False
+    introspection: bool = Field(default=True, description="Whether GraphQL tells it its schema.")
     max_rows: int | None = Field(None, ge=1)
     requests_per_minute: int | None = Field(None, ge=1)
     rows_per_day: int | None = Field(None, ge=1)

@@ -24,6 +24,7 @@ from api.cache import CachedResult, Origin, Reason, ResultCache
 from api.catalog import Catalog, Metric, ValueType
 from api.compiler import Column, CompiledQuery
 from api.cursor import next_cursor
+from api.definitions import Definitions
 from api.errors import InvalidQuery, QueryTimeout
 from api.export import BATCH_ROWS, Export, ExportedRows, ExportLimits
 from api.filters import AllOf, Comparison, Operator, typed
@@ -48,7 +49,10 @@ class CacheUse(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Apart:
-    """A run with limits of its own, which therefore neither shares another's result nor keeps its own for others."""
+    """A run with limits of its own, which therefore neither waits for another's run nor keeps its result for others.
+
+    What is kept already will do, if it has the very rows.
+    """
 
     limits: PageLimits
     timeout: timedelta
@@ -176,6 +180,11 @@ class SemanticLayer:
         with self._served.lease() as publication:
             return publication.visible_to(self._grant(principal))
 
+    def definitions(self, principal: Principal) -> Definitions:
+        """How what the caller may ask is written down in dbt; `Forbidden` as `catalog`."""
+        with self._served.lease() as publication:
+            return publication.defined_for(self._grant(principal))
+
     def publication(self) -> PublicationInfo:
         """The current publication."""
         with self._served.lease() as publication:
@@ -211,6 +220,29 @@ class SemanticLayer:
         _refuse_apart(grant)
         with self._served.lease() as publication:
             await publication.compile(query, grant, limits)
+
+    async def sql(self, principal: Principal, query: MetricQuery, *, limits: PageLimits | None = None) -> str | None:
+        """The SQL that answers the query, within limits of its own if there are any; None where the caller sees none.
+
+        Raises
+        ------
+        UnknownName, InvalidQuery, Forbidden
+            As `query`.
+        """
+        grant = self._grant(principal)
+        if not grant.role.see_sql or grant.role.min_customers is not None:
+            return None
+        with self._served.lease() as publication:
+            return (await publication.compile(query, grant, limits or self._limits)).sql
+
+    def sees_hashed(self, principal: Principal, group_by: str) -> bool:
+        """Whether the caller sees hashes in place of the dimension's values, so that it cannot filter by them."""
+        grant = self._grant(principal)
+        return grant.role.hashes(group_by)
+
+    def may_introspect(self, principal: Principal) -> bool:
+        """Whether the caller may ask a transport for its own description."""
+        return self._grant(principal).role.introspection
 
     def grant_digest(self, principal: Principal) -> str:
         """Names what the caller is allowed now, as `Answer.grant` does; `Forbidden` for a role that is not known."""
@@ -485,7 +517,7 @@ class SemanticLayer:
             case CacheUse.RENEW:
                 return await self._cache.refresh(key, run)
             case Apart(timeout=timeout):
-                return CachedResult(table=await run(timeout), origin=Origin.BYPASS)
+                return self._cache.kept(key) or CachedResult(table=await run(timeout), origin=Origin.BYPASS)
 
 
 async def _shaped(shaping: Shaping, rows: pa.Table) -> pa.Table:

@@ -57,6 +57,9 @@ class Settings(BaseSettings):
         repr=False,  # it may hold a password
         description="SQLAlchemy URL of the service's own state (keys, audit, long queries). SQLite needs no server.",
     )
+    environment_id: int = Field(
+        1, ge=1, description="The `environmentId` that clients of the dbt Semantic Layer send; there is one here."
+    )
     auth: AuthMode = Field(
         AuthMode.REQUIRED, description="`off` lets everybody in, and is refused unless bound to loopback."
     )

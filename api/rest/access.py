@@ -52,6 +52,14 @@ async def _admitted(request: Request, credential: str | None) -> Principal:
     return admitted.principal
 
 
+async def caller(request: Request) -> Principal:
+    """Who asks, for a transport that renders refusals itself; raises what `principal` does."""
+    scheme, _, credential = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "token" and credential:  # some of dbt's clients call it so
+        return await principal(request, HTTPAuthorizationCredentials(scheme=scheme, credentials=credential), None)
+    return await principal(request, await _bearer(request), await _header(request))
+
+
 async def deferred_queries(request: Request) -> DeferredQueries:
     """What is submitted and read later, as `create_app` wired it."""
     return cast("DeferredQueries", request.app.state.deferred_queries)

@@ -287,9 +287,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - likewise
     if isinstance(error.__cause__, SemanticLayerError):  # FastAPI makes a 400 of whatever is raised while it reads
         return response(request, error.__cause__)
-    hint = _HTTP_HINTS.get(error.status_code, "See /docs for what is served.")
-    if error.status_code == HTTPStatus.NOT_FOUND:
-        hint = _way_out(request.url.path)
+    hint = _HTTP_HINTS.get(error.status_code) or _way_out(request.url.path)
     problem = _Http(str(error.detail), hint=hint, code=_HTTP_CODES.get(error.status_code))
     problem.status, problem.title = error.status_code, str(error.detail)  # type: ignore[misc] # the router's own words
     answer = response(request, problem)
@@ -301,7 +299,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 
 def _way_out(path: str) -> str:
     if path == "/":
-        return "Begin with GET /v1/metrics; see /docs for all that is served."
+        return "Begin with GET /v1/metrics, or POST a document of GraphQL here; see /docs for all that is served."
     if path.endswith("/"):
         return "Leave out the slash at the end; see /docs for what is served."
     return "See /docs for what is served."

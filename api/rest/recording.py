@@ -1,4 +1,4 @@
-"""One request over REST as it is observed: recorded before its answer leaves, logged when it has ended."""
+"""One request over HTTP as it is observed: recorded before its answer leaves, logged when it has ended."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from api.rest import problems
 _log = structlog.get_logger(__name__)
 
 _AUDITED = "/v1"
+# Where POST is GraphQL: the contract's place, that of dbt's clients, and that of those which know a host alone.
+GRAPHQL_PATHS = frozenset({"/graphql", "/api/graphql", "/"})
 # Asked every few seconds by whoever watches the service.
 _PROBES = ("/healthz", "/readyz", "/metrics")
 # A method is the caller's text; an unknown one must not become a series of its own.
@@ -40,10 +42,11 @@ class Recording:
         self._is_replaced = False
         self._is_out = False
         path = scope["path"]
+        is_graphql = scope["method"] == "POST" and path in GRAPHQL_PATHS
         self._observation = Observation(
             request_id=scope["state"]["request_id"],
-            transport=Transport.REST,
-            is_audited=path == _AUDITED or path.startswith(f"{_AUDITED}/"),
+            transport=Transport.GRAPHQL if is_graphql else Transport.REST,
+            is_audited=is_graphql or path == _AUDITED or path.startswith(f"{_AUDITED}/"),
             method=scope["method"] if scope["method"] in _METHODS else "OTHER",
         )
 
@@ -71,7 +74,7 @@ class Recording:
         if self._is_replaced:
             return
         if message["type"] == "http.response.start":
-            self._observation.status = message["status"]
+            self._observation.status = self._observation.problem_status or message["status"]
             self._note_route()
             try:
                 self._observer.record(self._observation)
@@ -100,8 +103,10 @@ class Recording:
     def _note_route(self) -> None:
         route = self._scope.get("route")
         if isinstance(route, APIRoute) and self._scope["method"] in (route.methods or ()):
-            self._observation.route, self._observation.action = route.path, route.name
-            self._observation.parameters = _parameters(route, self._scope)
+            seen = self._observation
+            seen.route = route.path
+            if seen.transport is Transport.REST:  # over GraphQL, the document says it
+                seen.action, seen.parameters = route.name, _parameters(route, self._scope)
         else:
             self._observation.parameters = {"method": self._scope["method"], "path": self._scope["path"]}
 

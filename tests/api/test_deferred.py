@@ -820,9 +820,10 @@ def test_a_grant_is_named_otherwise_as_soon_as_anything_in_its_role_changes(name
         return Grant(role_name="a", role=role, rows=None).digest
 
     changed = []
-    for value in (True, 3, ("a",), ({"field": "a", "op": "is_null"},)):  # whichever the field takes
+    for value in (True, False, 3, ("a",), ({"field": "a", "op": "is_null"},)):  # whichever the field takes
         with suppress(ValidationError):
             changed.append(Role.model_validate({name: value}))
+    changed = [role for role in changed if role != Role()]
     assert changed
     assert digest(Role()) not in map(digest, changed)
 

@@ -194,8 +194,11 @@ async def test_a_grain_alone_is_taken_for_the_time_of_the_metric(api: httpx.Asyn
     assert body["nearest"] == ["metric_time__month"]
 
 
-async def test_the_root_says_where_to_begin(api: httpx.AsyncClient) -> None:
-    assert "GET /v1/metrics" in problem(await api.get("/"), 404, "unknown_path")["hint"]
+async def test_the_root_is_for_graphql_alone_and_says_so(api: httpx.AsyncClient) -> None:
+    response = await api.get("/")
+
+    assert "GET /v1/metrics" in problem(response, 405, "method_not_allowed")["hint"]
+    assert response.headers["allow"] == "POST"
 
 
 async def test_each_fault_of_a_body_is_named_with_its_place(api: httpx.AsyncClient) -> None:
@@ -256,7 +259,7 @@ async def test_a_wrong_method_is_a_405_that_names_the_right_one(
     assert response.headers["allow"] == allowed
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v2/metrics", "/v1/metrics/a%2Fb", "/v1/../etc/passwd", "/%00"])
+@pytest.mark.parametrize("path", ["/v1", "/v2/metrics", "/v1/metrics/a%2Fb", "/v1/../etc/passwd", "/%00"])
 async def test_an_unknown_path_is_a_404(api: httpx.AsyncClient, path: str) -> None:
     problem(await api.get(path), 404, "unknown_path")
 
