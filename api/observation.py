@@ -26,6 +26,7 @@ class Transport(StrEnum):
     """How a request came in."""
 
     REST = "rest"
+    FLIGHT = "flight"
 
 
 class Decision(StrEnum):
