@@ -210,6 +210,7 @@ def _flight_settings(settings: Settings) -> FlightSettings:
         max_streams=settings.flight_max_streams,
         max_calls=settings.max_requests,
         max_message_bytes=settings.max_body_bytes,
+        send_timeout=timedelta(seconds=settings.send_timeout_s),
         grace=timedelta(seconds=settings.stop_grace_s),
     )
 

@@ -12,10 +12,11 @@ from api.errors import InvalidQuery
 from api.filters import Comparison, Operator
 from api.flight.around import Around, parse_around
 from api.flight.asking import asked
-from api.flight.calls import refuse
+from api.flight.calls import not_understood
 from api.flight.question import Asked, Compilation, Listing, Question, ValuesOf
 from api.flight.statement import CallStatement, TableStatement, parse_statement
 from api.flight.tables import translated
+from api.observation import observed
 from api.policy import Principal
 from api.query import MetricQuery, PageLimits
 from api.service import SemanticLayer
@@ -74,8 +75,10 @@ class Answering:
             The statement is not understood, or as `SemanticLayer.query` and `export` say.
         """
         understood = self._understood(principal, statement)
+        _note(understood)
         async with self._rows_of(principal, understood.asked) as rows:
-            yield rows if understood.around is None else whole(await understood.around.over(await self._few(rows)))
+            around = understood.around
+            yield rows if around is None else whole(await around.over(await self._few(rows, first=around.first)))
 
     def _understood(self, principal: Principal, text: str) -> _Understood:
         statement = parse_statement(text)
@@ -151,18 +154,37 @@ class Answering:
             schema = export.rows.schema.empty_table().select([0]).schema
             yield Rows(schema=schema, tables=(_present(table) async for table in export.rows))
 
-    async def _few(self, rows: Rows) -> pa.Table:
-        """All the rows, as few as the SELECT around them may see at once."""
+    async def _few(self, rows: Rows, *, first: int | None) -> pa.Table:
+        """All the rows, or the first ones where these will do; as few as the SELECT around them may see at once."""
         tables, count = [rows.schema.empty_table()], 0
         async for table in rows.tables:
             tables.append(table)
             count += table.num_rows
+            if first is not None and count >= first:
+                break
             if count > self._pages.max_rows:
-                refuse(
+                raise not_understood(
                     f"The call has more than {self._pages.max_rows} rows, too many for the SELECT around it",
                     hint="Filter, sort and limit in the call itself.",
                 )
         return pa.concat_tables(tables)
+
+
+def _note(understood: _Understood) -> None:
+    """Name the request as the same one over REST is named; what a plain question says needs no statement beside it."""
+    seen = observed()
+    match understood.asked:
+        case Question():
+            seen.action = "run_query"
+        case Compilation():
+            seen.action = "compile_query"
+        case ValuesOf():
+            seen.action = "list_dimension_values"
+            return
+        case Listing():
+            return
+    if understood.around is None:
+        seen.parameters = {}
 
 
 def _of_values(asked: ValuesOf) -> MetricQuery:

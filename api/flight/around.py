@@ -18,7 +18,7 @@ import sqlglot
 from sqlglot import exp
 
 from api.errors import InvalidQuery
-from api.flight.calls import refuse
+from api.flight.calls import not_understood
 from api.flight.statement import CALLED
 
 _DIALECT = "duckdb"
@@ -47,7 +47,7 @@ _TYPES = (
     | exp.DataType.TEXT_TYPES
 )
 
-_HARDENED = {
+_HARDENED: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
@@ -61,10 +61,14 @@ _HARDENED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Around:
-    """A SELECT that is known to be harmless, and the texts in it."""
+    """A SELECT that is known to be harmless, and the texts in it.
+
+    `first` is how many rows it takes where it does nothing but cut them short.
+    """
 
     sql: str
     texts: dict[str, str]
+    first: int | None = None
 
     async def over(self, rows: pa.Table) -> pa.Table:
         """What it selects of the rows.
@@ -83,7 +87,9 @@ class Around:
                 raise
             if not done:
                 await _interrupted(engine, running)
-                refuse("The SELECT around the call takes too long", hint="Filter and sort in the call itself.")
+                raise not_understood(
+                    "The SELECT around the call takes too long", hint="Filter and sort in the call itself."
+                )
             return running.result()
 
     def _run(self, engine: duckdb.DuckDBPyConnection, rows: pa.Table) -> pa.Table:
@@ -117,16 +123,26 @@ def parse_around(sql: str) -> Around:
     tree = parsed_select(sql)
     tables = list(tree.find_all(exp.Table))
     if len(tables) != 1 or tables[0].name != CALLED or tables[0].args.get("db"):
-        refuse("A statement reads the rows of one call, and nothing else", hint="Write SELECT ... FROM {{ ... }}.")
+        raise not_understood(
+            "A statement reads the rows of one call, and nothing else", hint="Write SELECT ... FROM {{ ... }}."
+        )
     for part in tree.walk():
         _check(part, tree)
-    return Around(texts=dict(_taken_texts(tree)), sql=tree.sql(dialect=_DIALECT))
+    return Around(texts=dict(_taken_texts(tree)), sql=tree.sql(dialect=_DIALECT), first=_first(tree))
+
+
+def _first(tree: exp.Select) -> int | None:
+    limit = tree.args.get("limit")
+    is_cut_alone = not any(tree.args.get(name) for name in ("where", "group", "having", "order", "offset", "distinct"))
+    if not is_cut_alone or not isinstance(limit, exp.Limit) or tree.find(exp.AggFunc):
+        return None
+    return int(limit.expression.this) if str(limit.expression.this).isdigit() else None
 
 
 def parsed_select(sql: str) -> exp.Select:
     """The one SELECT that the SQL is, without comments; `InvalidQuery` if it is anything else."""
     if len(sql) > _MAX_CHARACTERS:
-        refuse(f"The SQL has {len(sql)} characters", hint=f"At most {_MAX_CHARACTERS} are allowed.")
+        raise not_understood(f"The SQL has {len(sql)} characters", hint=f"At most {_MAX_CHARACTERS} are allowed.")
     try:
         statements = sqlglot.parse(sql, dialect=_DIALECT)
     except (sqlglot.errors.SqlglotError, RecursionError) as error:
@@ -136,23 +152,25 @@ def parsed_select(sql: str) -> exp.Select:
             code="unsupported_statement",
         ) from error
     if len(statements) != 1 or not isinstance(statements[0], exp.Select):
-        refuse("A statement is one SELECT", hint="Write SELECT columns FROM one table.")
+        raise not_understood("A statement is one SELECT", hint="Write SELECT columns FROM one table.")
     tree = statements[0]
     for count, part in enumerate(tree.walk()):
         part.comments = None
         if count > _MAX_PARTS:
-            refuse("The statement has too many parts", hint="Ask for less at once.")
+            raise not_understood("The statement has too many parts", hint="Ask for less at once.")
     return tree
 
 
 def _check(part: exp.Expr, tree: exp.Select) -> None:
     if type(part) not in _KNOWN or (isinstance(part, exp.Select) and part is not tree):
-        refuse(
+        raise not_understood(
             f"{part.sql(dialect=_DIALECT)[:60]!r} ({part.key}) is not allowed around a call",
             hint="Known are columns, comparisons, arithmetic, CASE, SUM, AVG, MIN, MAX, COUNT, ORDER BY and LIMIT.",
         )
     if isinstance(part, exp.DataType) and part.this not in _TYPES:
-        refuse(f"{part.sql(dialect=_DIALECT)[:60]!r} is no type to cast to", hint="Cast to DATE, DOUBLE or VARCHAR.")
+        raise not_understood(
+            f"{part.sql(dialect=_DIALECT)[:60]!r} is no type to cast to", hint="Cast to DATE, DOUBLE or VARCHAR."
+        )
 
 
 def _taken_texts(tree: exp.Select) -> Iterator[tuple[str, str]]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from api.catalog import Catalog
 from api.dbt_filter import parse_dbt_filter
 from api.flight import listings
-from api.flight.calls import Argument, Call, Named, refuse
-from api.flight.question import Asked, Compilation, Listing, Question, Shown, ValuesOf, all_of
+from api.flight.calls import Argument, Call, Named, not_understood
+from api.flight.question import Asked, Compilation, Listing, Question, ValuesOf, all_of
 from api.query import MetricQuery, OrderBy
 from api.service import CacheUse
 
@@ -26,9 +26,11 @@ def asked(call: Call, catalog: Catalog) -> Asked:
     """
     known = _FUNCTIONS.get(call.function)
     if known is None:
-        refuse(f"There is no call {call.function[:60]!r}", hint=f"Known are {', '.join(sorted(_FUNCTIONS))}.")
+        raise not_understood(
+            f"There is no call {call.function[:60]!r}", hint=f"Known are {', '.join(sorted(_FUNCTIONS))}."
+        )
     if unknown := [name for name in call.arguments if name not in known.arguments]:
-        refuse(
+        raise not_understood(
             f"{call.function} takes no argument {unknown[0][:60]!r}",
             hint=f"It takes {', '.join(known.arguments) or 'none'}.",
         )
@@ -47,7 +49,7 @@ class _Given:
             case None | str() as text:
                 return text
             case _:
-                refuse(f"{name} is no text", hint=f'Write {name}="...".')
+                raise not_understood(f"{name} is no text", hint=f'Write {name}="...".')
 
     def number(self, name: str) -> int | None:
         match self._arguments.get(name):
@@ -55,7 +57,7 @@ class _Given:
                 pass
             case None | int() as number:
                 return number
-        refuse(f"{name} is no whole number", hint=f"Write {name}=100.")
+        raise not_understood(f"{name} is no whole number", hint=f"Write {name}=100.")
 
     def truth(self, name: str, *, default: bool) -> bool:
         match self._arguments.get(name):
@@ -64,7 +66,7 @@ class _Given:
             case bool() as truth:
                 return truth
             case _:
-                refuse(f"{name} is neither True nor False", hint=f"Write {name}=True.")
+                raise not_understood(f"{name} is neither True nor False", hint=f"Write {name}=True.")
 
     def items(self, name: str) -> tuple[str | Named, ...]:
         """A list of names; one name is a list of one."""
@@ -72,7 +74,7 @@ class _Given:
         items = () if given is None else given if isinstance(given, tuple) else (given,)
         named = tuple(item for item in items if isinstance(item, str | Named))
         if len(named) < len(items):
-            refuse(f"{name} holds something else than names", hint=f'Write {name}=["..."].')
+            raise not_understood(f"{name} holds something else than names", hint=f'Write {name}=["..."].')
         return named
 
     def metrics(self) -> tuple[Named, ...]:
@@ -115,7 +117,9 @@ def _asked_query(given: _Given, *, group_by: tuple[str, ...]) -> Asked:
     names = tuple(item.name for item in metrics)
     if (saved_name := given.text("saved_query")) is not None:
         if names or group_by:
-            refuse("saved_query goes without metrics and group_by", hint="Leave them out, or the saved query.")
+            raise not_understood(
+                "saved_query goes without metrics and group_by", hint="Leave them out, or the saved query."
+            )
         saved = given.catalog.saved_query(saved_name)
         names, group_by = saved.metrics, saved.group_by
     filters = [parse_dbt_filter(_filter_text(item)) for item in given.items("where")]
@@ -130,30 +134,29 @@ def _asked_query(given: _Given, *, group_by: tuple[str, ...]) -> Asked:
     if given.truth("compile", default=False) or given.truth("explain", default=False):
         return Compilation(query=query)
     use = CacheUse.READ if given.truth("read_cache", default=True) else CacheUse.RENEW
-    return Question(query=query, shown=_shown(query, metrics, given.catalog), use=use)
+    return Question(query=query, aliases=_aliases(metrics), use=use)
 
 
 def _filter_text(item: str | Named) -> str:
     if isinstance(item, Named):
-        refuse("where holds something else than texts", hint="""Write where=["{{ Dimension('...') }} = '...'"].""")
+        raise not_understood(
+            "where holds something else than texts", hint="""Write where=["{{ Dimension('...') }} = '...'"]."""
+        )
     return item
 
 
-def _shown(query: MetricQuery, metrics: tuple[Named, ...], catalog: Catalog) -> tuple[Shown, ...] | None:
+def _aliases(metrics: tuple[Named, ...]) -> Mapping[str, str]:
     aliases = {item.name: item.alias for item in metrics if item.alias}
-    if not aliases:
-        return None
-    columns = (*(catalog.group_by(text).column for text in query.group_by), *query.metrics)
-    shown = tuple(Shown(name=aliases.get(column, column), column=column) for column in columns)
-    if len({item.name.lower() for item in shown}) < len(shown):
-        refuse("Two columns have one name", hint="Choose another alias.")
-    return shown
+    names = [aliases.get(item.name, item.name).lower() for item in metrics]
+    if aliases and len(set(names)) < len(names):
+        raise not_understood("Two columns have one name", hint="Choose another alias.")
+    return aliases
 
 
 def _values(given: _Given) -> Asked:
     dimensions = given.group_bys()
     if len(dimensions) != 1:
-        refuse("dimension_values takes one dimension", hint='Write group_by="customer__location".')
+        raise not_understood("dimension_values takes one dimension", hint='Write group_by="customer__location".')
     metrics = tuple(item.name for item in given.metrics())
     return ValuesOf(dimension=dimensions[0], metrics=metrics, search=given.text("search"))
 
@@ -190,7 +193,7 @@ def _paged(given: _Given, rows: listings.Rows) -> listings.Rows:
     if size is None:
         return rows
     if size < 1 or number < 1:
-        refuse("A page has a size and a number of at least 1", hint="Write page_size=50, page_number=1.")
+        raise not_understood("A page has a size and a number of at least 1", hint="Write page_size=50, page_number=1.")
     return rows.slice((number - 1) * size, size)
 
 

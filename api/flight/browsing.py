@@ -172,7 +172,7 @@ def _is_catalog(asked: sql.CommandGetDbSchemas | sql.CommandGetTables) -> bool:
 
 
 def _pattern(asked: sql.CommandGetDbSchemas | sql.CommandGetTables, name: str) -> str | None:
-    return getattr(asked, name) if asked.HasField(name) else None  # type: ignore[arg-type]
+    return getattr(asked, name) if asked.HasField(name) else None
 
 
 def _is_like(text: str, pattern: str | None) -> bool:

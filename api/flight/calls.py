@@ -10,7 +10,7 @@ import ast
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NoReturn, TypeAlias
+from typing import TypeAlias
 
 from api.errors import InvalidQuery
 
@@ -37,7 +37,7 @@ class Named:
         return f"{self.name}__{part}" if part else self.name
 
 
-Argument: TypeAlias = "str | int | bool | None | Named | tuple[Argument, ...]"
+Argument: TypeAlias = "str | int | bool | Named | tuple[Argument, ...] | None"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,18 +67,21 @@ def parse_call(text: str) -> Call:
         ):
             names = [keyword.arg or "**" for keyword in keywords]
             if len(set(names)) < len(names) or "**" in names:
-                refuse("An argument is given twice, or without a name", hint="Write each argument once, as name=value.")
-            return Call(function=function, arguments={name: _value(kw.value, 0) for name, kw in zip(names, keywords)})
+                raise not_understood(
+                    "An argument is given twice, or without a name", hint="Write each argument once, as name=value."
+                )
+            values = (_value(keyword.value, 0) for keyword in keywords)
+            return Call(function=function, arguments=dict(zip(names, values, strict=True)))
         case _:
-            refuse(
+            raise not_understood(
                 f"{_excerpt(text)} is no call of the semantic layer",
                 hint='Write {{ semantic_layer.query(metrics=["total_revenue"], group_by=["metric_time__month"]) }}.',
             )
 
 
-def refuse(detail: str, *, hint: str) -> NoReturn:
-    """Raise `InvalidQuery` for a statement that is not understood."""
-    raise InvalidQuery(detail, hint=hint, code="unsupported_statement")
+def not_understood(detail: str, *, hint: str) -> InvalidQuery:
+    """The refusal of a statement that is something else than the language knows."""
+    return InvalidQuery(detail, hint=hint, code="unsupported_statement")
 
 
 def _tree(text: str) -> ast.expr | None:
@@ -91,7 +94,7 @@ def _tree(text: str) -> ast.expr | None:
 
 def _value(node: ast.expr, nesting: int) -> Argument:
     if nesting > _MAX_NESTING:
-        refuse("An argument is nested too deeply", hint=f"At most {_MAX_NESTING} levels are allowed.")
+        raise not_understood("An argument is nested too deeply", hint=f"At most {_MAX_NESTING} levels are allowed.")
     match node:
         case ast.Constant(value=str(value)):
             return _whole(value)
@@ -104,7 +107,7 @@ def _value(node: ast.expr, nesting: int) -> Argument:
         case ast.Call():
             return _named(node, nesting)
         case _:
-            refuse(f"{_excerpt(ast.unparse(node))} is no argument of a call", hint=_ARGUMENTS)
+            raise not_understood(f"{_excerpt(ast.unparse(node))} is no argument of a call", hint=_ARGUMENTS)
 
 
 _ARGUMENTS = "Arguments are texts, whole numbers, True, False, lists, and Dimension, TimeDimension, Entity or Metric."
@@ -124,7 +127,7 @@ def _named(node: ast.Call, nesting: int) -> Named:
             given = _arguments(node, nesting, ("name", "grain", "entity_path"))
             return Named(name=_pathed(given), grain=_grain(given.get("grain")))
         case _:
-            refuse(f"{_excerpt(ast.unparse(node))} is no argument of a call", hint=_ARGUMENTS)
+            raise not_understood(f"{_excerpt(ast.unparse(node))} is no argument of a call", hint=_ARGUMENTS)
 
 
 def _with(named: Named, method: str, given: Mapping[str, Argument]) -> Named:
@@ -137,7 +140,7 @@ def _with(named: Named, method: str, given: Mapping[str, Argument]) -> Named:
         case "descending", bool():
             return replace(named, is_descending=value)
         case _:
-            refuse(
+            raise not_understood(
                 f".{method[:60]}() is not known, or has another argument",
                 hint='Known are .grain("month"), .date_part("month") and .descending(True).',
             )
@@ -147,7 +150,9 @@ def _arguments(node: ast.Call, nesting: int, known: tuple[str, ...]) -> dict[str
     given = [*zip(known, node.args, strict=False), *((keyword.arg or "", keyword.value) for keyword in node.keywords)]
     names = [_ALSO.get(name, name) for name, _ in given]
     if len(node.args) > len(known) or len(set(names)) < len(names) or not {*names} <= {*known}:
-        refuse(f"{_excerpt(ast.unparse(node))} has other arguments than it takes", hint=f"They are {', '.join(known)}.")
+        raise not_understood(
+            f"{_excerpt(ast.unparse(node))} has other arguments than it takes", hint=f"They are {', '.join(known)}."
+        )
     return {name: _value(value, nesting + 1) for name, (_, value) in zip(names, given, strict=True)}
 
 
@@ -169,7 +174,7 @@ def _name(given: Mapping[str, Argument], argument: str) -> str:
         case str(name):
             return name.lower()
         case _:
-            refuse("A name is missing, or is no text", hint=_ARGUMENTS)
+            raise not_understood("A name is missing, or is no text", hint=_ARGUMENTS)
 
 
 def _optional(given: Mapping[str, Argument], argument: str) -> str | None:
@@ -177,7 +182,7 @@ def _optional(given: Mapping[str, Argument], argument: str) -> str | None:
         case None | str() as text:
             return text
         case _:
-            refuse(f"{argument} is no text", hint=_ARGUMENTS)
+            raise not_understood(f"{argument} is no text", hint=_ARGUMENTS)
 
 
 def _pathed(given: Mapping[str, Argument]) -> str:
@@ -185,7 +190,7 @@ def _pathed(given: Mapping[str, Argument]) -> str:
         case tuple() as path if all(isinstance(part, str) for part in path):
             return "__".join((*(str(part).lower() for part in path), _name(given, "name")))
         case _:
-            refuse("entity_path is no list of names", hint=_ARGUMENTS)
+            raise not_understood("entity_path is no list of names", hint=_ARGUMENTS)
 
 
 def _grain(value: Argument) -> str | None:
@@ -196,15 +201,15 @@ def _grain(value: Argument) -> str | None:
         case str():
             return None if value.lower() in ("", "none") else value.lower()
         case _:
-            refuse("A grain is no text", hint='Write a grain such as "month".')
+            raise not_understood("A grain is no text", hint='Write a grain such as "month".')
 
 
 def _whole(text: str) -> str:
     """The text with its surrogate pairs put together: JSON escapes what is beyond 16 bits as two halves."""
     try:
         return text.encode("utf-16", "surrogatepass").decode("utf-16")
-    except UnicodeDecodeError:
-        refuse("A text holds half a character", hint="Send it as well-formed Unicode.")
+    except UnicodeDecodeError as error:
+        raise not_understood("A text holds half a character", hint="Send it as well-formed Unicode.") from error
 
 
 def _excerpt(text: str) -> str:

@@ -161,7 +161,7 @@ def unpacked(body: bytes) -> tuple[str, bytes]:
 def parsed(kind: type[M], body: bytes) -> M:
     """The message of that kind; `UnreadableRequest` if the bytes are none."""
     try:
-        message = kind()
+        message: M = kind()
         message.ParseFromString(body)
     except (DecodeError, UnicodeDecodeError) as error:
         raise UnreadableRequest(

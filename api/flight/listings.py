@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import pyarrow as pa
 
-from api.catalog import Catalog, Dimension, DimensionKind, Metric
+from api.catalog import Catalog, Dimension, DimensionKind, Metric, SavedQuery
 
 Rows: TypeAlias = pa.Table
+T = TypeVar("T")
 
 
 def metrics(catalog: Catalog, *, search: str | None = None) -> Rows:
@@ -54,17 +55,7 @@ def granularities(catalog: Catalog, metrics: Collection[str]) -> Rows:
 
 def saved_queries(catalog: Catalog) -> Rows:
     """Every saved query; none of them has a filter."""
-    return _rows(
-        sorted(catalog.saved_queries.values(), key=lambda saved: saved.name),
-        {
-            "NAME": lambda saved: saved.name,
-            "DESCRIPTION": lambda saved: saved.description,
-            "LABEL": lambda saved: saved.label,
-            "METRICS": lambda saved: ", ".join(saved.metrics),
-            "GROUP_BY": lambda saved: ", ".join(saved.group_by),
-            "WHERE_FILTER": lambda _: None,
-        },
-    )
+    return _rows(sorted(catalog.saved_queries.values(), key=lambda saved: saved.name), _SAVED_QUERY)
 
 
 def _metric_rows(found: Iterable[Metric]) -> Rows:
@@ -92,10 +83,19 @@ _ENTITY: dict[str, Callable[[Dimension], str | None]] = {
     "DESCRIPTION": lambda dimension: dimension.description,
     "LABEL": lambda dimension: dimension.label,
 }
+_SAVED_QUERY: dict[str, Callable[[SavedQuery], str | None]] = {
+    "NAME": lambda saved: saved.name,
+    "DESCRIPTION": lambda saved: saved.description,
+    "LABEL": lambda saved: saved.label,
+    "METRICS": lambda saved: ", ".join(saved.metrics),
+    "GROUP_BY": lambda saved: ", ".join(saved.group_by),
+    "WHERE_FILTER": lambda _: None,
+}
 
 
-def _rows(found: Collection[object], columns: Mapping[str, Callable[..., str | None]]) -> Rows:
-    return pa.table({name: pa.array([value(item) for item in found], pa.string()) for name, value in columns.items()})
+def _rows(found: Iterable[T], columns: Mapping[str, Callable[[T], str | None]]) -> Rows:
+    kept = list(found)
+    return pa.table({name: pa.array(map(value, kept), pa.string()) for name, value in columns.items()})
 
 
 def _has(search: str | None, *texts: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -22,16 +23,20 @@ class Shown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A question for metrics, and which columns of its answer are shown; all of them where `shown` is None."""
+    """A question for metrics, and which columns of its answer are shown.
+
+    Where `shown` is None all of them are, those that `aliases` name under another name.
+    """
 
     query: MetricQuery
     shown: tuple[Shown, ...] | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
     use: CacheUse = field(default=CacheUse.READ)
 
     def rows(self, answer: pa.Table) -> pa.Table:
         """The answer's rows as they are shown."""
         if self.shown is None:
-            return answer
+            return answer.rename_columns([self.aliases.get(name, name) for name in answer.column_names])
         return answer.select([item.column for item in self.shown]).rename_columns([item.name for item in self.shown])
 
 

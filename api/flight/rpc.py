@@ -9,7 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 from urllib.parse import unquote
 
 import grpc
@@ -36,7 +36,7 @@ _STATUS = {
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 
-Context = grpc.aio.ServicerContext
+Context: TypeAlias = Any  # grpc ships no types; it is a `grpc.aio.ServicerContext`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +91,7 @@ class Reception:
                 raise
             except SemanticLayerError as error:
                 await self._refuse(context, seen, error)
-            except Exception:  # the outermost of a call
+            except Exception:  # noqa: BLE001 - the outermost of a call
                 _log.exception("call_crashed", method=method)
                 await self._refuse(
                     context, seen, InternalFault("Something went wrong on our side", hint="Report the request id.")

@@ -1,14 +1,14 @@
 """The Flight service: it tells what a statement will answer, and streams the answer.
 
 A handle is the statement itself, so that any replica takes up what another one prepared, and nothing is kept for
-clients that never come back. It gives no rights: whoever uses it is let in, and the statement checked, as if it were new.
+clients that never come back. It gives no rights: whoever uses it is let in and checked as if the statement were new.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 import structlog
 
-from api.errors import TooManyRequests, WrongSetting
+from api.errors import QueryTimeout, TooManyRequests, WrongSetting
 from api.flight.answering import Answering, Rows
 from api.flight.commands import Commands, packed, parsed, unpacked, unsupported
 from api.flight.ipc import batch_messages, schema_bytes, schema_message
@@ -44,6 +44,7 @@ class FlightSettings:
     max_streams: int
     max_calls: int
     max_message_bytes: int
+    send_timeout: timedelta
     grace: timedelta
 
 
@@ -142,17 +143,31 @@ class FlightServer:
                 command = self._commands.read(parsed(wire.Ticket, request).ticket)
                 call.note(command.action, **command.parameters)
                 async with command.rows(call.principal) as rows:
-                    await _send(rows, call, context)
+                    await self._send(rows, call, context)
+
+    async def _send(self, rows: Rows, call: Rpc, context: Context) -> None:
+        """Send the rows, each message when the one before has left, so that no more is held than one message is."""
+        async with aclosing(_messages(rows)) as messages:
+            async for message in messages:
+                if call.observation.recorded_as is None:
+                    call.record()
+                try:
+                    async with asyncio.timeout(self._settings.send_timeout.total_seconds()):
+                        await context.write(message)
+                except TimeoutError as error:
+                    raise QueryTimeout(
+                        "The answer was not read for too long", hint="Read on, or ask for less.", code="unread_answer"
+                    ) from error
 
     async def _do_action(self, request: bytes, context: Context) -> None:
         async with self._reception.receive(context, "DoAction") as call:
             action = parsed(wire.Action, request)
             match action.type:
-                case "CreatePreparedStatement":
+                case name if name == _PREPARE:
                     result = await self._prepare(call, action.body)
                     call.record()
                     await context.write(wire.Result(body=result))
-                case "ClosePreparedStatement":
+                case name if name == _CLOSE:
                     call.note("close_statement")
                     call.record()
                 case _:
@@ -192,21 +207,18 @@ class FlightServer:
             self._streams -= 1
 
 
-async def _send(rows: Rows, call: Rpc, context: Context) -> None:
-    """Send the rows, each message when the one before has left, so that as much is held as one message is."""
-    first = schema_message(rows.schema)
-    is_begun = False
+async def _messages(rows: Rows) -> AsyncGenerator[bytes, None]:
+    """The schema and then the rows, as they are taken; the schema waits for the first rows, in case they fail."""
+    opening = schema_message(rows.schema)
     async for table in rows.tables:
         for batch in table.to_batches():
             for message in batch_messages(batch):
-                if not is_begun:
-                    call.record()
-                    await context.write(first)
-                    is_begun = True
-                await context.write(message)
-    if not is_begun:
-        call.record()
-        await context.write(first)
+                if opening:
+                    yield opening
+                    opening = b""
+                yield message
+    if opening:
+        yield opening
 
 
 def _written(message: Any) -> bytes:  # noqa: ANN401 - any message

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from api.flight.calls import Call, parse_call, refuse
+from api.flight.calls import Call, not_understood, parse_call
 
 MAX_CHARACTERS = 50_000
 
@@ -49,16 +49,18 @@ def parse_statement(text: str) -> Statement:
         It is empty, too long or no text, or what stands in braces is no call.
     """
     if len(text) > MAX_CHARACTERS:
-        refuse(f"The statement has {len(text)} characters", hint=f"At most {MAX_CHARACTERS} are allowed.")
+        raise not_understood(f"The statement has {len(text)} characters", hint=f"At most {MAX_CHARACTERS} are allowed.")
     if re.search("[\0\ud800-\udfff]", text):
-        refuse("The statement holds a NUL or half a character", hint="Send it as well-formed Unicode.")
+        raise not_understood("The statement holds a NUL or half a character", hint="Send it as well-formed Unicode.")
     body = text.strip().removesuffix(";").strip()
     found = _found_call(body)
     if found is None:
         return TableStatement(sql=body)
     around = f"{body[: found.start()]} {CALLED} {body[found.end() :]}"
     if "{{" in around or "{%" in around or "{#" in around:
-        refuse("The statement has more than one call, or a Jinja statement", hint="Write one call in double braces.")
+        raise not_understood(
+            "The statement has more than one call, or a Jinja statement", hint="Write one call in double braces."
+        )
     is_plain = around.strip() == CALLED or _JUST_THE_ROWS.fullmatch(around)
     return CallStatement(call=parse_call(found[1]), around=None if is_plain else around)
 

@@ -12,12 +12,12 @@ from typing import TypeAlias
 
 from sqlglot import exp
 
-from api.catalog import METRIC_TIME, Catalog, nearest
+from api.catalog import Catalog, nearest
 from api.dbt_filter import ParsedDbtFilter, parse_dbt_filter
-from api.errors import InvalidQuery, UnknownName
-from api.filters import AnyOf, Filter
+from api.errors import UnknownName
+from api.filters import AnyOf
 from api.flight.around import parsed_select
-from api.flight.calls import refuse
+from api.flight.calls import not_understood
 from api.flight.question import Question, Shown, all_of
 from api.query import MetricQuery, OrderBy
 
@@ -36,7 +36,14 @@ _PARTS: Mapping[type[exp.Expr], str] = {
     exp.Day: "day",
     exp.DayOfYear: "doy",
 }
-_FIELDS = (exp.Column, exp.TimestampTrunc, exp.DateTrunc, exp.Extract, *_AGGREGATES, *_PARTS)
+_FIELDS: tuple[type[exp.Expr], ...] = (
+    exp.Column,
+    exp.TimestampTrunc,
+    exp.DateTrunc,
+    exp.Extract,
+    *_AGGREGATES,
+    *_PARTS,
+)
 _NEVER = AnyOf(())
 
 
@@ -90,7 +97,7 @@ def translated(sql: str, catalog: Catalog) -> Question:
     tree = parsed_select(sql)
     extra = [name for name, part in tree.args.items() if part and name not in _CLAUSES]
     if extra or tree.find(exp.Subquery, exp.SetOperation) or len(list(tree.find_all(exp.Select))) > 1:
-        refuse(
+        raise not_understood(
             f"The statement has more than a SELECT of one table ({', '.join(extra) or 'a query within it'})",
             hint="Leave out joins, WITH, subqueries, QUALIFY and the like.",
         )
@@ -133,7 +140,9 @@ class _Translation:
         order_by = tuple(self._order())
         shown = tuple(Shown(name=name, column=item.column) for name, item in self._selected)
         if self._tree.args.get("distinct") and not set(grouped) <= {item.column for item in shown}:
-            refuse("DISTINCT leaves out columns that are grouped by", hint="Select every column of GROUP BY.")
+            raise not_understood(
+                "DISTINCT leaves out columns that are grouped by", hint="Select every column of GROUP BY."
+            )
         limit, offset = self._number("limit"), self._number("offset") or 0
         is_probe = limit == 0  # of a tool that wants to know the columns
         query = MetricQuery(
@@ -151,17 +160,21 @@ class _Translation:
         source = self._tree.args.get("from_")
         table = source.this if isinstance(source, exp.From) else None
         if not isinstance(table, exp.Table) or not isinstance(table.this, exp.Identifier):
-            refuse("The statement names no table to select from", hint="Select from METRICS.ALL or a saved query.")
+            raise not_understood(
+                "The statement names no table to select from", hint="Select from METRICS.ALL or a saved query."
+            )
         known = {each.name.upper(): each for each in virtual_tables(self._catalog)}
         is_ours = table.db.upper() in ("", SCHEMA) and table.catalog.upper() in ("", CATALOG.upper())
         if {name for name, part in table.args.items() if part} - {"this", "db", "catalog", "alias"}:
-            refuse("The table is read in a way that is not known", hint="Write its name, and an alias at most.")
+            raise not_understood(
+                "The table is read in a way that is not known", hint="Write its name, and an alias at most."
+            )
         found = known.get(table.name.upper()) if is_ours else None
         if found is None:
             similar = nearest(table.name.upper(), known)
             raise UnknownName(
                 f"There is no table {table.sql()[:100]!r}",
-                hint=f"Select from {SCHEMA}.{EVERYTHING}, or from a saved query: {', '.join(similar or known)}.",
+                hint=f"The tables are {', '.join(similar or known)}.",
                 code="unknown_table",
                 nearest=similar,
             )
@@ -178,12 +191,12 @@ class _Translation:
 
     def _star(self, part: exp.Expr) -> Iterator[tuple[str, _Item]]:
         if self._table.name == EVERYTHING:
-            refuse(
+            raise not_understood(
                 f"SELECT * of {EVERYTHING} asks for every metric by every dimension at once",
                 hint="Name the columns that you want; GetTables lists them.",
             )
         if any(part.args.get(name) for name in ("except_", "replace", "rename")):
-            refuse("SELECT * with exceptions is not known", hint="Name the columns that you want.")
+            raise not_understood("SELECT * with exceptions is not known", hint="Name the columns that you want.")
         yield from ((name, _Group(name)) for name in self._table.group_bys)
         yield from ((name, _Measure(name)) for name in self._table.metrics)
 
@@ -196,7 +209,7 @@ class _Translation:
             case _ if isinstance(part, _AGGREGATES):
                 return self._aggregated(part)
             case exp.TimestampTrunc() | exp.DateTrunc():
-                return self._time(part.this, str(part.unit.name).lower())
+                return self._time(part.this, part.text("unit").lower())
             case exp.Extract(this=unit, expression=time):
                 return self._time(time, f"extract_{unit.name.lower()}")
             case exp.Cast(this=exp.Column() as time) if part.to.is_type("date"):
@@ -204,15 +217,15 @@ class _Translation:
             case _ if type(part) in _PARTS:
                 return self._time(part.this, f"extract_{_PARTS[type(part)]}")
             case _:
-                refuse(
+                raise not_understood(
                     f"{part.sql(dialect='duckdb')[:80]!r} is not known",
-                    hint="Select metrics, SUM(metric), dimensions, DATE_TRUNC('month', metric_time), EXTRACT(YEAR ...).",
+                    hint="Select metrics, SUM(metric), dimensions, DATE_TRUNC('month', metric_time), EXTRACT(...).",
                 )
 
     def _column(self, part: exp.Column) -> _Item:
         name = part.name.lower()
         if part.table and part.table.upper() not in self._names:
-            refuse(f"{part.sql()[:80]!r} is of another table", hint="Name columns of the one table.")
+            raise not_understood(f"{part.sql()[:80]!r} is of another table", hint="Name columns of the one table.")
         name = self._spellings.get(name, name)
         if name in self._table.metrics:
             return _Measure(name)
@@ -244,10 +257,11 @@ class _Translation:
 
     def _time(self, part: exp.Expr, suffix: str) -> _Item:
         if not isinstance(part, exp.Column):
-            refuse("A grain is taken of a column", hint="Write DATE_TRUNC('month', metric_time).")
+            raise not_understood("A grain is taken of a column", hint="Write DATE_TRUNC('month', metric_time).")
         name = self._spellings.get(part.name.lower(), part.name.lower())
-        dimension = name if name in self._catalog.dimensions else name.rpartition("__")[0]
-        return self._column(exp.column(f"{dimension or METRIC_TIME}__{suffix}", table=part.table or None))
+        base = name.rpartition("__")[0]
+        dimension = base if base in self._catalog.dimensions and name not in self._catalog.dimensions else name
+        return self._column(exp.column(f"{dimension}__{suffix}", table=part.table or None))
 
     def _aggregated(self, part: exp.Expr) -> _Item:
         inner = part.this
@@ -255,7 +269,7 @@ class _Translation:
             inner = inner.expressions[0]
         item = self._item(inner) if isinstance(inner, exp.Column | exp.Paren) else None
         if not isinstance(item, _Measure):
-            refuse(
+            raise not_understood(
                 f"{part.sql(dialect='duckdb')[:80]!r} aggregates something that is no metric",
                 hint="Put the function around a metric; for the values of a dimension, select and group by it.",
             )
@@ -267,11 +281,11 @@ class _Translation:
         if group is None or group.args.get("all"):
             return tuple(dict.fromkeys(asked))
         if {name for name, part in group.args.items() if part} - {"expressions"}:
-            refuse("GROUP BY takes columns, and no ROLLUP or CUBE", hint="Ask for each level by itself.")
+            raise not_understood("GROUP BY takes columns, and no ROLLUP or CUBE", hint="Ask for each level by itself.")
         parts = [self._referred(part) for part in group.expressions]
         columns = tuple(dict.fromkeys(item.column for item in parts if isinstance(item, _Group)))
         if outside := [column for column in asked if column not in columns]:
-            refuse(f"{outside[0]} is selected and not grouped by", hint="Add it to GROUP BY.")
+            raise not_understood(f"{outside[0]} is selected and not grouped by", hint="Add it to GROUP BY.")
         return columns
 
     def _referred(self, part: exp.Expr) -> _Item:
@@ -279,7 +293,9 @@ class _Translation:
         if isinstance(part, exp.Literal) and not part.is_string:
             place = int(part.this) if str(part.this).isdigit() else 0
             if not 1 <= place <= len(self._selected):
-                refuse(f"There is no column {str(part.this)[:20]}", hint="Count the selected columns from 1.")
+                raise not_understood(
+                    f"There is no column {str(part.this)[:20]}", hint="Count the selected columns from 1."
+                )
             return self._selected[place - 1][1]
         if isinstance(part, exp.Column) and not part.table:
             for name, item in self._selected:
@@ -301,7 +317,7 @@ class _Translation:
         """The condition in the closed language of filters; it reads the values, so that they are typed and bound."""
         holder = exp.Paren(this=condition.copy())
         self._name_fields(holder)
-        return holder.this.sql(dialect="duckdb")
+        return str(holder.this.sql(dialect="duckdb"))
 
     def _name_fields(self, part: exp.Expr) -> None:
         """Replace every column, with the functions around it, by the field that it means."""
@@ -318,7 +334,7 @@ class _Translation:
         order = self._tree.args.get("order")
         for part in order.expressions if order is not None else ():
             if part.args.get("nulls_first") or part.args.get("with_fill"):
-                refuse("Nulls come last, either way", hint="Leave NULLS FIRST out.")
+                raise not_understood("Nulls come last, either way", hint="Leave NULLS FIRST out.")
             item = self._referred(part.this)
             self._use(item)
             yield OrderBy(field=item.column, is_descending=bool(part.args.get("desc")))
@@ -331,5 +347,5 @@ class _Translation:
         options = part.args.get("limit_options")
         is_cut = options is not None and (options.args.get("percent") or options.args.get("with_ties"))
         if not isinstance(number, exp.Literal) or not str(number.this).isdigit() or is_cut:
-            refuse(f"{clause.upper()} takes a whole number", hint=f"Write {clause.upper()} 100.")
+            raise not_understood(f"{clause.upper()} takes a whole number", hint=f"Write {clause.upper()} 100.")
         return int(number.this)

@@ -86,7 +86,10 @@ class Flown:
 
     def client(self, **options: Any) -> flight.FlightClient:
         """Of pyarrow, without a credential; blocks."""
-        return flight.FlightClient(f"{self.scheme.replace('grpc', 'grpc+tcp') if self.scheme == 'grpc' else self.scheme}://127.0.0.1:{self.port}", **options)
+        return flight.FlightClient(
+            f"{self.scheme.replace('grpc', 'grpc+tcp') if self.scheme == 'grpc' else self.scheme}://127.0.0.1:{self.port}",
+            **options,
+        )
 
     def rest(self, key: str | None = None) -> httpx.AsyncClient:
         """A client of the same service over REST."""
