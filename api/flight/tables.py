@@ -223,10 +223,9 @@ class _Translation:
                 )
 
     def _column(self, part: exp.Column) -> _Item:
-        name = part.name.lower()
+        name = self._spelled(part.name)
         if part.table and part.table.upper() not in self._names:
             raise not_understood(f"{part.sql()[:80]!r} is of another table", hint="Name columns of the one table.")
-        name = self._spellings.get(name, name)
         if name in self._table.metrics:
             return _Measure(name)
         return _Group(self._group_by(name))
@@ -235,13 +234,25 @@ class _Translation:
         """The column of a group-by that the table has."""
         if self._table.name == EVERYTHING:
             if {name, name.rpartition("__")[0]} & self._catalog.dimensions.keys():
-                return self._catalog.group_by(name).column
+                return self._at_shared_grain(name)
         else:
             # A time of a saved query mostly has one grain, and then its name is enough.
             fitting = [column for column in self._table.group_bys if name in (column, self._dimension(column))]
             if name in fitting or len(fitting) == 1:
                 return name if name in fitting else fitting[0]
         raise self._unknown(name)
+
+    def _at_shared_grain(self, name: str) -> str:
+        """The column of the group-by; a time that is named without a grain has the finest that all the metrics share."""
+        named = (self._spelled(column.name) for column in self._tree.find_all(exp.Column))
+        metrics = [each for each in named if each in self._table.metrics]
+        for dimension in self._catalog.common_dimensions(metrics):
+            if dimension.name == name and dimension.grains:
+                return f"{name}__{dimension.grains[0]}"
+        return self._catalog.group_by(name).column
+
+    def _spelled(self, name: str) -> str:
+        return self._spellings.get(name.lower(), name.lower())
 
     def _dimension(self, column: str) -> str:
         return self._catalog.group_by(column).dimension.name
@@ -258,7 +269,7 @@ class _Translation:
     def _time(self, part: exp.Expr, suffix: str) -> _Item:
         if not isinstance(part, exp.Column):
             raise not_understood("A grain is taken of a column", hint="Write DATE_TRUNC('month', metric_time).")
-        name = self._spellings.get(part.name.lower(), part.name.lower())
+        name = self._spelled(part.name)
         base = name.rpartition("__")[0]
         dimension = base if base in self._catalog.dimensions and name not in self._catalog.dimensions else name
         return self._column(exp.column(f"{dimension}__{suffix}", table=part.table or None))
