@@ -29,8 +29,12 @@ from api.service import SemanticLayer
 _log = structlog.get_logger(__name__)
 
 _SERVICE = "arrow.flight.protocol.FlightService"
-_PREPARE, _CLOSE = "CreatePreparedStatement", "ClosePreparedStatement"
-_ACTIONS = {_PREPARE: "Check a statement, and say which columns it answers", _CLOSE: "Let a prepared statement go"}
+_PREPARE, _CLOSE, _CLOSE_SESSION = "CreatePreparedStatement", "ClosePreparedStatement", "CloseSession"
+_ACTIONS = {
+    _PREPARE: "Check a statement, and say which columns it answers",
+    _CLOSE: "Let a prepared statement go; nothing is kept of it",
+    _CLOSE_SESSION: "End a session; nothing is kept of it",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +174,11 @@ class FlightServer:
                 case name if name == _CLOSE:
                     call.note("close_statement")
                     call.record()
+                case name if name == _CLOSE_SESSION:
+                    call.note("close_session")
+                    call.record()
+                    closed = wire.CloseSessionResult(status=wire.CloseSessionResult.CLOSED)
+                    await context.write(wire.Result(body=closed.SerializeToString()))
                 case _:
                     raise unsupported(f"The action {action.type!r}")
 

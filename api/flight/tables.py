@@ -243,7 +243,7 @@ class _Translation:
         raise self._unknown(name)
 
     def _at_shared_grain(self, name: str) -> str:
-        """The column of the group-by; a time that is named without a grain has the finest that all the metrics share."""
+        """The column of the group-by; a time without a grain gets the finest one that all the metrics share."""
         named = (self._spelled(column.name) for column in self._tree.find_all(exp.Column))
         metrics = [each for each in named if each in self._table.metrics]
         for dimension in self._catalog.common_dimensions(metrics):

@@ -4,50 +4,57 @@
 # source: api/flight/wire/flight.proto
 # Protobuf Python Version: 6.33.5
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 6, 33, 5, "", "api/flight/wire/flight.proto"
+    _runtime_version.Domain.PUBLIC,
+    6,
+    33,
+    5,
+    '',
+    'api/flight/wire/flight.proto'
 )
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\x1c\x61pi/flight/wire/flight.proto\x12\x15\x61rrow.flight.protocol"$\n\x11HandshakeResponse\x12\x0f\n\x07payload\x18\x02 \x01(\x0c"/\n\nActionType\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t"$\n\x06\x41\x63tion\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c"\x16\n\x06Result\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c"\x1e\n\x0cSchemaResult\x12\x0e\n\x06schema\x18\x01 \x01(\x0c"\xa5\x01\n\x10\x46lightDescriptor\x12\x44\n\x04type\x18\x01 \x01(\x0e\x32\x36.arrow.flight.protocol.FlightDescriptor.DescriptorType\x12\x0b\n\x03\x63md\x18\x02 \x01(\x0c\x12\x0c\n\x04path\x18\x03 \x03(\t"0\n\x0e\x44\x65scriptorType\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x08\n\x04PATH\x10\x01\x12\x07\n\x03\x43MD\x10\x02"\x18\n\x06Ticket\x12\x0e\n\x06ticket\x18\x01 \x01(\x0c"\x17\n\x08Location\x12\x0b\n\x03uri\x18\x01 \x01(\t"r\n\x0e\x46lightEndpoint\x12-\n\x06ticket\x18\x01 \x01(\x0b\x32\x1d.arrow.flight.protocol.Ticket\x12\x31\n\x08location\x18\x02 \x03(\x0b\x32\x1f.arrow.flight.protocol.Location"\xd6\x01\n\nFlightInfo\x12\x0e\n\x06schema\x18\x01 \x01(\x0c\x12\x42\n\x11\x66light_descriptor\x18\x02 \x01(\x0b\x32\'.arrow.flight.protocol.FlightDescriptor\x12\x37\n\x08\x65ndpoint\x18\x03 \x03(\x0b\x32%.arrow.flight.protocol.FlightEndpoint\x12\x15\n\rtotal_records\x18\x04 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x05 \x01(\x03\x12\x0f\n\x07ordered\x18\x06 \x01(\x08\x62\x06proto3'
-)
+
+
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61pi/flight/wire/flight.proto\x12\x15\x61rrow.flight.protocol\"$\n\x11HandshakeResponse\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\"/\n\nActionType\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"$\n\x06\x41\x63tion\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\"\x16\n\x06Result\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\"\x1e\n\x0cSchemaResult\x12\x0e\n\x06schema\x18\x01 \x01(\x0c\"\xa5\x01\n\x10\x46lightDescriptor\x12\x44\n\x04type\x18\x01 \x01(\x0e\x32\x36.arrow.flight.protocol.FlightDescriptor.DescriptorType\x12\x0b\n\x03\x63md\x18\x02 \x01(\x0c\x12\x0c\n\x04path\x18\x03 \x03(\t\"0\n\x0e\x44\x65scriptorType\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x08\n\x04PATH\x10\x01\x12\x07\n\x03\x43MD\x10\x02\"\x18\n\x06Ticket\x12\x0e\n\x06ticket\x18\x01 \x01(\x0c\"\x17\n\x08Location\x12\x0b\n\x03uri\x18\x01 \x01(\t\"r\n\x0e\x46lightEndpoint\x12-\n\x06ticket\x18\x01 \x01(\x0b\x32\x1d.arrow.flight.protocol.Ticket\x12\x31\n\x08location\x18\x02 \x03(\x0b\x32\x1f.arrow.flight.protocol.Location\"\xd6\x01\n\nFlightInfo\x12\x0e\n\x06schema\x18\x01 \x01(\x0c\x12\x42\n\x11\x66light_descriptor\x18\x02 \x01(\x0b\x32\'.arrow.flight.protocol.FlightDescriptor\x12\x37\n\x08\x65ndpoint\x18\x03 \x03(\x0b\x32%.arrow.flight.protocol.FlightEndpoint\x12\x15\n\rtotal_records\x18\x04 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x05 \x01(\x03\x12\x0f\n\x07ordered\x18\x06 \x01(\x08\"\x9d\x01\n\x12\x43loseSessionResult\x12@\n\x06status\x18\x01 \x01(\x0e\x32\x30.arrow.flight.protocol.CloseSessionResult.Status\"E\n\x06Status\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\n\n\x06\x43LOSED\x10\x01\x12\x0b\n\x07\x43LOSING\x10\x02\x12\x11\n\rNOT_CLOSEABLE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "api.flight.wire.flight_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'api.flight.wire.flight_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_HANDSHAKERESPONSE"]._serialized_start = 55
-    _globals["_HANDSHAKERESPONSE"]._serialized_end = 91
-    _globals["_ACTIONTYPE"]._serialized_start = 93
-    _globals["_ACTIONTYPE"]._serialized_end = 140
-    _globals["_ACTION"]._serialized_start = 142
-    _globals["_ACTION"]._serialized_end = 178
-    _globals["_RESULT"]._serialized_start = 180
-    _globals["_RESULT"]._serialized_end = 202
-    _globals["_SCHEMARESULT"]._serialized_start = 204
-    _globals["_SCHEMARESULT"]._serialized_end = 234
-    _globals["_FLIGHTDESCRIPTOR"]._serialized_start = 237
-    _globals["_FLIGHTDESCRIPTOR"]._serialized_end = 402
-    _globals["_FLIGHTDESCRIPTOR_DESCRIPTORTYPE"]._serialized_start = 354
-    _globals["_FLIGHTDESCRIPTOR_DESCRIPTORTYPE"]._serialized_end = 402
-    _globals["_TICKET"]._serialized_start = 404
-    _globals["_TICKET"]._serialized_end = 428
-    _globals["_LOCATION"]._serialized_start = 430
-    _globals["_LOCATION"]._serialized_end = 453
-    _globals["_FLIGHTENDPOINT"]._serialized_start = 455
-    _globals["_FLIGHTENDPOINT"]._serialized_end = 569
-    _globals["_FLIGHTINFO"]._serialized_start = 572
-    _globals["_FLIGHTINFO"]._serialized_end = 786
+  DESCRIPTOR._loaded_options = None
+  _globals['_HANDSHAKERESPONSE']._serialized_start=55
+  _globals['_HANDSHAKERESPONSE']._serialized_end=91
+  _globals['_ACTIONTYPE']._serialized_start=93
+  _globals['_ACTIONTYPE']._serialized_end=140
+  _globals['_ACTION']._serialized_start=142
+  _globals['_ACTION']._serialized_end=178
+  _globals['_RESULT']._serialized_start=180
+  _globals['_RESULT']._serialized_end=202
+  _globals['_SCHEMARESULT']._serialized_start=204
+  _globals['_SCHEMARESULT']._serialized_end=234
+  _globals['_FLIGHTDESCRIPTOR']._serialized_start=237
+  _globals['_FLIGHTDESCRIPTOR']._serialized_end=402
+  _globals['_FLIGHTDESCRIPTOR_DESCRIPTORTYPE']._serialized_start=354
+  _globals['_FLIGHTDESCRIPTOR_DESCRIPTORTYPE']._serialized_end=402
+  _globals['_TICKET']._serialized_start=404
+  _globals['_TICKET']._serialized_end=428
+  _globals['_LOCATION']._serialized_start=430
+  _globals['_LOCATION']._serialized_end=453
+  _globals['_FLIGHTENDPOINT']._serialized_start=455
+  _globals['_FLIGHTENDPOINT']._serialized_end=569
+  _globals['_FLIGHTINFO']._serialized_start=572
+  _globals['_FLIGHTINFO']._serialized_end=786
+  _globals['_CLOSESESSIONRESULT']._serialized_start=789
+  _globals['_CLOSESESSIONRESULT']._serialized_end=946
+  _globals['_CLOSESESSIONRESULT_STATUS']._serialized_start=877
+  _globals['_CLOSESESSIONRESULT_STATUS']._serialized_end=946
 # @@protoc_insertion_point(module_scope)

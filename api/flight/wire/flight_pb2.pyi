@@ -48,7 +48,6 @@ class FlightDescriptor(_message.Message):
         UNKNOWN: _ClassVar[FlightDescriptor.DescriptorType]
         PATH: _ClassVar[FlightDescriptor.DescriptorType]
         CMD: _ClassVar[FlightDescriptor.DescriptorType]
-
     UNKNOWN: FlightDescriptor.DescriptorType
     PATH: FlightDescriptor.DescriptorType
     CMD: FlightDescriptor.DescriptorType
@@ -58,12 +57,7 @@ class FlightDescriptor(_message.Message):
     type: FlightDescriptor.DescriptorType
     cmd: bytes
     path: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(
-        self,
-        type: _Optional[_Union[FlightDescriptor.DescriptorType, str]] = ...,
-        cmd: _Optional[bytes] = ...,
-        path: _Optional[_Iterable[str]] = ...,
-    ) -> None: ...
+    def __init__(self, type: _Optional[_Union[FlightDescriptor.DescriptorType, str]] = ..., cmd: _Optional[bytes] = ..., path: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Ticket(_message.Message):
     __slots__ = ("ticket",)
@@ -83,11 +77,7 @@ class FlightEndpoint(_message.Message):
     LOCATION_FIELD_NUMBER: _ClassVar[int]
     ticket: Ticket
     location: _containers.RepeatedCompositeFieldContainer[Location]
-    def __init__(
-        self,
-        ticket: _Optional[_Union[Ticket, _Mapping]] = ...,
-        location: _Optional[_Iterable[_Union[Location, _Mapping]]] = ...,
-    ) -> None: ...
+    def __init__(self, ticket: _Optional[_Union[Ticket, _Mapping]] = ..., location: _Optional[_Iterable[_Union[Location, _Mapping]]] = ...) -> None: ...
 
 class FlightInfo(_message.Message):
     __slots__ = ("schema", "flight_descriptor", "endpoint", "total_records", "total_bytes", "ordered")
@@ -103,12 +93,20 @@ class FlightInfo(_message.Message):
     total_records: int
     total_bytes: int
     ordered: bool
-    def __init__(
-        self,
-        schema: _Optional[bytes] = ...,
-        flight_descriptor: _Optional[_Union[FlightDescriptor, _Mapping]] = ...,
-        endpoint: _Optional[_Iterable[_Union[FlightEndpoint, _Mapping]]] = ...,
-        total_records: _Optional[int] = ...,
-        total_bytes: _Optional[int] = ...,
-        ordered: _Optional[bool] = ...,
-    ) -> None: ...
+    def __init__(self, schema: _Optional[bytes] = ..., flight_descriptor: _Optional[_Union[FlightDescriptor, _Mapping]] = ..., endpoint: _Optional[_Iterable[_Union[FlightEndpoint, _Mapping]]] = ..., total_records: _Optional[int] = ..., total_bytes: _Optional[int] = ..., ordered: _Optional[bool] = ...) -> None: ...
+
+class CloseSessionResult(_message.Message):
+    __slots__ = ("status",)
+    class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNSPECIFIED: _ClassVar[CloseSessionResult.Status]
+        CLOSED: _ClassVar[CloseSessionResult.Status]
+        CLOSING: _ClassVar[CloseSessionResult.Status]
+        NOT_CLOSEABLE: _ClassVar[CloseSessionResult.Status]
+    UNSPECIFIED: CloseSessionResult.Status
+    CLOSED: CloseSessionResult.Status
+    CLOSING: CloseSessionResult.Status
+    NOT_CLOSEABLE: CloseSessionResult.Status
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    status: CloseSessionResult.Status
+    def __init__(self, status: _Optional[_Union[CloseSessionResult.Status, str]] = ...) -> None: ...

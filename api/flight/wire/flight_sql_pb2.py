@@ -4,58 +4,61 @@
 # source: api/flight/wire/flight_sql.proto
 # Protobuf Python Version: 6.33.5
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 6, 33, 5, "", "api/flight/wire/flight_sql.proto"
+    _runtime_version.Domain.PUBLIC,
+    6,
+    33,
+    5,
+    '',
+    'api/flight/wire/flight_sql.proto'
 )
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n api/flight/wire/flight_sql.proto\x12\x19\x61rrow.flight.protocol.sql"!\n\x11\x43ommandGetSqlInfo\x12\x0c\n\x04info\x18\x01 \x03(\r">\n\x16\x43ommandGetXdbcTypeInfo\x12\x16\n\tdata_type\x18\x01 \x01(\x05H\x00\x88\x01\x01\x42\x0c\n\n_data_type"\x14\n\x12\x43ommandGetCatalogs"{\n\x13\x43ommandGetDbSchemas\x12\x14\n\x07\x63\x61talog\x18\x01 \x01(\tH\x00\x88\x01\x01\x12%\n\x18\x64\x62_schema_filter_pattern\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\n\n\x08_catalogB\x1b\n\x19_db_schema_filter_pattern"\xeb\x01\n\x10\x43ommandGetTables\x12\x14\n\x07\x63\x61talog\x18\x01 \x01(\tH\x00\x88\x01\x01\x12%\n\x18\x64\x62_schema_filter_pattern\x18\x02 \x01(\tH\x01\x88\x01\x01\x12&\n\x19table_name_filter_pattern\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x13\n\x0btable_types\x18\x04 \x03(\t\x12\x16\n\x0einclude_schema\x18\x05 \x01(\x08\x42\n\n\x08_catalogB\x1b\n\x19_db_schema_filter_patternB\x1c\n\x1a_table_name_filter_pattern"\x16\n\x14\x43ommandGetTableTypes"n\n\x15\x43ommandGetPrimaryKeys\x12\x14\n\x07\x63\x61talog\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x16\n\tdb_schema\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\r\n\x05table\x18\x03 \x01(\tB\n\n\x08_catalogB\x0c\n\n_db_schema"o\n\x16\x43ommandGetExportedKeys\x12\x14\n\x07\x63\x61talog\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x16\n\tdb_schema\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\r\n\x05table\x18\x03 \x01(\tB\n\n\x08_catalogB\x0c\n\n_db_schema"o\n\x16\x43ommandGetImportedKeys\x12\x14\n\x07\x63\x61talog\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x16\n\tdb_schema\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\r\n\x05table\x18\x03 \x01(\tB\n\n\x08_catalogB\x0c\n\n_db_schema"e\n$ActionCreatePreparedStatementRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x1b\n\x0etransaction_id\x18\x02 \x01(\x0cH\x00\x88\x01\x01\x42\x11\n\x0f_transaction_id"z\n#ActionCreatePreparedStatementResult\x12!\n\x19prepared_statement_handle\x18\x01 \x01(\x0c\x12\x16\n\x0e\x64\x61taset_schema\x18\x02 \x01(\x0c\x12\x18\n\x10parameter_schema\x18\x03 \x01(\x0c"H\n#ActionClosePreparedStatementRequest\x12!\n\x19prepared_statement_handle\x18\x01 \x01(\x0c"V\n\x15\x43ommandStatementQuery\x12\r\n\x05query\x18\x01 \x01(\t\x12\x1b\n\x0etransaction_id\x18\x02 \x01(\x0cH\x00\x88\x01\x01\x42\x11\n\x0f_transaction_id"B\n\x1d\x43ommandPreparedStatementQuery\x12!\n\x19prepared_statement_handle\x18\x01 \x01(\x0c"0\n\x14TicketStatementQuery\x12\x18\n\x10statement_handle\x18\x01 \x01(\x0c\x62\x06proto3'
-)
+
+
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n api/flight/wire/flight_sql.proto\x12\x19\x61rrow.flight.protocol.sql\"!\n\x11\x43ommandGetSqlInfo\x12\x0c\n\x04info\x18\x01 \x03(\r\">\n\x16\x43ommandGetXdbcTypeInfo\x12\x16\n\tdata_type\x18\x01 \x01(\x05H\x00\x88\x01\x01\x42\x0c\n\n_data_type\"\x14\n\x12\x43ommandGetCatalogs\"{\n\x13\x43ommandGetDbSchemas\x12\x14\n\x07\x63\x61talog\x18\x01 \x01(\tH\x00\x88\x01\x01\x12%\n\x18\x64\x62_schema_filter_pattern\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\n\n\x08_catalogB\x1b\n\x19_db_schema_filter_pattern\"\xeb\x01\n\x10\x43ommandGetTables\x12\x14\n\x07\x63\x61talog\x18\x01 \x01(\tH\x00\x88\x01\x01\x12%\n\x18\x64\x62_schema_filter_pattern\x18\x02 \x01(\tH\x01\x88\x01\x01\x12&\n\x19table_name_filter_pattern\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x13\n\x0btable_types\x18\x04 \x03(\t\x12\x16\n\x0einclude_schema\x18\x05 \x01(\x08\x42\n\n\x08_catalogB\x1b\n\x19_db_schema_filter_patternB\x1c\n\x1a_table_name_filter_pattern\"\x16\n\x14\x43ommandGetTableTypes\"n\n\x15\x43ommandGetPrimaryKeys\x12\x14\n\x07\x63\x61talog\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x16\n\tdb_schema\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\r\n\x05table\x18\x03 \x01(\tB\n\n\x08_catalogB\x0c\n\n_db_schema\"o\n\x16\x43ommandGetExportedKeys\x12\x14\n\x07\x63\x61talog\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x16\n\tdb_schema\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\r\n\x05table\x18\x03 \x01(\tB\n\n\x08_catalogB\x0c\n\n_db_schema\"o\n\x16\x43ommandGetImportedKeys\x12\x14\n\x07\x63\x61talog\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x16\n\tdb_schema\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\r\n\x05table\x18\x03 \x01(\tB\n\n\x08_catalogB\x0c\n\n_db_schema\"e\n$ActionCreatePreparedStatementRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x1b\n\x0etransaction_id\x18\x02 \x01(\x0cH\x00\x88\x01\x01\x42\x11\n\x0f_transaction_id\"z\n#ActionCreatePreparedStatementResult\x12!\n\x19prepared_statement_handle\x18\x01 \x01(\x0c\x12\x16\n\x0e\x64\x61taset_schema\x18\x02 \x01(\x0c\x12\x18\n\x10parameter_schema\x18\x03 \x01(\x0c\"H\n#ActionClosePreparedStatementRequest\x12!\n\x19prepared_statement_handle\x18\x01 \x01(\x0c\"V\n\x15\x43ommandStatementQuery\x12\r\n\x05query\x18\x01 \x01(\t\x12\x1b\n\x0etransaction_id\x18\x02 \x01(\x0cH\x00\x88\x01\x01\x42\x11\n\x0f_transaction_id\"B\n\x1d\x43ommandPreparedStatementQuery\x12!\n\x19prepared_statement_handle\x18\x01 \x01(\x0c\"0\n\x14TicketStatementQuery\x12\x18\n\x10statement_handle\x18\x01 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "api.flight.wire.flight_sql_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'api.flight.wire.flight_sql_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_COMMANDGETSQLINFO"]._serialized_start = 63
-    _globals["_COMMANDGETSQLINFO"]._serialized_end = 96
-    _globals["_COMMANDGETXDBCTYPEINFO"]._serialized_start = 98
-    _globals["_COMMANDGETXDBCTYPEINFO"]._serialized_end = 160
-    _globals["_COMMANDGETCATALOGS"]._serialized_start = 162
-    _globals["_COMMANDGETCATALOGS"]._serialized_end = 182
-    _globals["_COMMANDGETDBSCHEMAS"]._serialized_start = 184
-    _globals["_COMMANDGETDBSCHEMAS"]._serialized_end = 307
-    _globals["_COMMANDGETTABLES"]._serialized_start = 310
-    _globals["_COMMANDGETTABLES"]._serialized_end = 545
-    _globals["_COMMANDGETTABLETYPES"]._serialized_start = 547
-    _globals["_COMMANDGETTABLETYPES"]._serialized_end = 569
-    _globals["_COMMANDGETPRIMARYKEYS"]._serialized_start = 571
-    _globals["_COMMANDGETPRIMARYKEYS"]._serialized_end = 681
-    _globals["_COMMANDGETEXPORTEDKEYS"]._serialized_start = 683
-    _globals["_COMMANDGETEXPORTEDKEYS"]._serialized_end = 794
-    _globals["_COMMANDGETIMPORTEDKEYS"]._serialized_start = 796
-    _globals["_COMMANDGETIMPORTEDKEYS"]._serialized_end = 907
-    _globals["_ACTIONCREATEPREPAREDSTATEMENTREQUEST"]._serialized_start = 909
-    _globals["_ACTIONCREATEPREPAREDSTATEMENTREQUEST"]._serialized_end = 1010
-    _globals["_ACTIONCREATEPREPAREDSTATEMENTRESULT"]._serialized_start = 1012
-    _globals["_ACTIONCREATEPREPAREDSTATEMENTRESULT"]._serialized_end = 1134
-    _globals["_ACTIONCLOSEPREPAREDSTATEMENTREQUEST"]._serialized_start = 1136
-    _globals["_ACTIONCLOSEPREPAREDSTATEMENTREQUEST"]._serialized_end = 1208
-    _globals["_COMMANDSTATEMENTQUERY"]._serialized_start = 1210
-    _globals["_COMMANDSTATEMENTQUERY"]._serialized_end = 1296
-    _globals["_COMMANDPREPAREDSTATEMENTQUERY"]._serialized_start = 1298
-    _globals["_COMMANDPREPAREDSTATEMENTQUERY"]._serialized_end = 1364
-    _globals["_TICKETSTATEMENTQUERY"]._serialized_start = 1366
-    _globals["_TICKETSTATEMENTQUERY"]._serialized_end = 1414
+  DESCRIPTOR._loaded_options = None
+  _globals['_COMMANDGETSQLINFO']._serialized_start=63
+  _globals['_COMMANDGETSQLINFO']._serialized_end=96
+  _globals['_COMMANDGETXDBCTYPEINFO']._serialized_start=98
+  _globals['_COMMANDGETXDBCTYPEINFO']._serialized_end=160
+  _globals['_COMMANDGETCATALOGS']._serialized_start=162
+  _globals['_COMMANDGETCATALOGS']._serialized_end=182
+  _globals['_COMMANDGETDBSCHEMAS']._serialized_start=184
+  _globals['_COMMANDGETDBSCHEMAS']._serialized_end=307
+  _globals['_COMMANDGETTABLES']._serialized_start=310
+  _globals['_COMMANDGETTABLES']._serialized_end=545
+  _globals['_COMMANDGETTABLETYPES']._serialized_start=547
+  _globals['_COMMANDGETTABLETYPES']._serialized_end=569
+  _globals['_COMMANDGETPRIMARYKEYS']._serialized_start=571
+  _globals['_COMMANDGETPRIMARYKEYS']._serialized_end=681
+  _globals['_COMMANDGETEXPORTEDKEYS']._serialized_start=683
+  _globals['_COMMANDGETEXPORTEDKEYS']._serialized_end=794
+  _globals['_COMMANDGETIMPORTEDKEYS']._serialized_start=796
+  _globals['_COMMANDGETIMPORTEDKEYS']._serialized_end=907
+  _globals['_ACTIONCREATEPREPAREDSTATEMENTREQUEST']._serialized_start=909
+  _globals['_ACTIONCREATEPREPAREDSTATEMENTREQUEST']._serialized_end=1010
+  _globals['_ACTIONCREATEPREPAREDSTATEMENTRESULT']._serialized_start=1012
+  _globals['_ACTIONCREATEPREPAREDSTATEMENTRESULT']._serialized_end=1134
+  _globals['_ACTIONCLOSEPREPAREDSTATEMENTREQUEST']._serialized_start=1136
+  _globals['_ACTIONCLOSEPREPAREDSTATEMENTREQUEST']._serialized_end=1208
+  _globals['_COMMANDSTATEMENTQUERY']._serialized_start=1210
+  _globals['_COMMANDSTATEMENTQUERY']._serialized_end=1296
+  _globals['_COMMANDPREPAREDSTATEMENTQUERY']._serialized_start=1298
+  _globals['_COMMANDPREPAREDSTATEMENTQUERY']._serialized_end=1364
+  _globals['_TICKETSTATEMENTQUERY']._serialized_start=1366
+  _globals['_TICKETSTATEMENTQUERY']._serialized_end=1414
 # @@protoc_insertion_point(module_scope)

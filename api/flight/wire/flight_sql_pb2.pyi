@@ -42,14 +42,7 @@ class CommandGetTables(_message.Message):
     table_name_filter_pattern: str
     table_types: _containers.RepeatedScalarFieldContainer[str]
     include_schema: bool
-    def __init__(
-        self,
-        catalog: _Optional[str] = ...,
-        db_schema_filter_pattern: _Optional[str] = ...,
-        table_name_filter_pattern: _Optional[str] = ...,
-        table_types: _Optional[_Iterable[str]] = ...,
-        include_schema: _Optional[bool] = ...,
-    ) -> None: ...
+    def __init__(self, catalog: _Optional[str] = ..., db_schema_filter_pattern: _Optional[str] = ..., table_name_filter_pattern: _Optional[str] = ..., table_types: _Optional[_Iterable[str]] = ..., include_schema: _Optional[bool] = ...) -> None: ...
 
 class CommandGetTableTypes(_message.Message):
     __slots__ = ()
@@ -63,9 +56,7 @@ class CommandGetPrimaryKeys(_message.Message):
     catalog: str
     db_schema: str
     table: str
-    def __init__(
-        self, catalog: _Optional[str] = ..., db_schema: _Optional[str] = ..., table: _Optional[str] = ...
-    ) -> None: ...
+    def __init__(self, catalog: _Optional[str] = ..., db_schema: _Optional[str] = ..., table: _Optional[str] = ...) -> None: ...
 
 class CommandGetExportedKeys(_message.Message):
     __slots__ = ("catalog", "db_schema", "table")
@@ -75,9 +66,7 @@ class CommandGetExportedKeys(_message.Message):
     catalog: str
     db_schema: str
     table: str
-    def __init__(
-        self, catalog: _Optional[str] = ..., db_schema: _Optional[str] = ..., table: _Optional[str] = ...
-    ) -> None: ...
+    def __init__(self, catalog: _Optional[str] = ..., db_schema: _Optional[str] = ..., table: _Optional[str] = ...) -> None: ...
 
 class CommandGetImportedKeys(_message.Message):
     __slots__ = ("catalog", "db_schema", "table")
@@ -87,9 +76,7 @@ class CommandGetImportedKeys(_message.Message):
     catalog: str
     db_schema: str
     table: str
-    def __init__(
-        self, catalog: _Optional[str] = ..., db_schema: _Optional[str] = ..., table: _Optional[str] = ...
-    ) -> None: ...
+    def __init__(self, catalog: _Optional[str] = ..., db_schema: _Optional[str] = ..., table: _Optional[str] = ...) -> None: ...
 
 class ActionCreatePreparedStatementRequest(_message.Message):
     __slots__ = ("query", "transaction_id")
@@ -107,12 +94,7 @@ class ActionCreatePreparedStatementResult(_message.Message):
     prepared_statement_handle: bytes
     dataset_schema: bytes
     parameter_schema: bytes
-    def __init__(
-        self,
-        prepared_statement_handle: _Optional[bytes] = ...,
-        dataset_schema: _Optional[bytes] = ...,
-        parameter_schema: _Optional[bytes] = ...,
-    ) -> None: ...
+    def __init__(self, prepared_statement_handle: _Optional[bytes] = ..., dataset_schema: _Optional[bytes] = ..., parameter_schema: _Optional[bytes] = ...) -> None: ...
 
 class ActionClosePreparedStatementRequest(_message.Message):
     __slots__ = ("prepared_statement_handle",)

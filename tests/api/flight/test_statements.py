@@ -41,7 +41,7 @@ SAME = [
       "order_by": [{"field": "total_revenue", "descending": True}]}),
     ('metrics=["total_revenue"],group_by=[Dimension("customer__location").grain("month")]',
      {"metrics": ["total_revenue"], "group_by": ["customer__location"]}),
-    ('metrics=["total_revenue"],group_by=["metric_time__month"],where=["{{ Dimension(\'customer__gender\') }} = \'F\'"]',
+    ('group_by=["metric_time__month"],metrics=["total_revenue"],where=["{{ Dimension(\'customer__gender\')}} = \'F\'"]',
      REVENUE_BY_MONTH | {"where": WOMEN}),
     ('metrics=["total_revenue"],group_by=["customer__location"],where="{{ Metric(\'total_revenue\') }} > 100000"',
      {"metrics": ["total_revenue"], "group_by": ["customer__location"],

@@ -19,8 +19,10 @@ SAME: list[tuple[str, dict[str, Any]]] = [
     ('SELECT "customer__location", AVG("total_revenue") AS x FROM "insight"."METRICS"."ALL" AS t GROUP BY 1', BY_PLACE),
     ("SELECT t.customer__location, t.total_revenue FROM METRICS.all t", BY_PLACE),
     (
-        "SELECT customer__location AS place, SUM(total_revenue) AS r FROM METRICS.ALL "
-        "WHERE customer__gender = 'F' GROUP BY place ORDER BY r DESC LIMIT 3",
+        (
+            "SELECT customer__location AS place, SUM(total_revenue) AS r FROM METRICS.ALL "
+            "WHERE customer__gender = 'F' GROUP BY place ORDER BY r DESC LIMIT 3"
+        ),
         BY_PLACE | {"where": [WOMEN], "order_by": DESCENDING, "limit": 3},
     ),
     ("SELECT DATE_TRUNC('month', metric_time) AS m, SUM(total_revenue) FROM ALL GROUP BY 1 ORDER BY 1",
@@ -30,9 +32,11 @@ SAME: list[tuple[str, dict[str, Any]]] = [
     ("SELECT EXTRACT(YEAR FROM metric_time) AS y, MONTH(metric_time), SUM(total_revenue) FROM ALL GROUP BY 1, 2",
      {"metrics": ["total_revenue"], "group_by": ["metric_time__extract_year", "metric_time__extract_month"]}),
     (
-        "SELECT metric_time__month, SUM(total_revenue) FROM ALL WHERE metric_time >= DATE '2019-03-01' "
-        "AND metric_time < TIMESTAMP '2019-06-01 00:00:00' AND customer__location IN ('Chicago', 'California') "
-        "AND NOT (product__category LIKE 'App%' OR product__category IS NULL) GROUP BY 1",
+        (
+            "SELECT metric_time__month, SUM(total_revenue) FROM ALL WHERE metric_time >= DATE '2019-03-01' "
+            "AND metric_time < TIMESTAMP '2019-06-01 00:00:00' AND customer__location IN ('Chicago', 'California') "
+            "AND NOT (product__category LIKE 'App%' OR product__category IS NULL) GROUP BY 1"
+        ),
         BY_MONTH | {"where": [
             {"field": "metric_time", "op": "gte", "values": ["2019-03-01"]},
             {"field": "metric_time", "op": "lt", "values": ["2019-06-01"]},
@@ -69,7 +73,8 @@ async def test_sql_is_answered_as_the_question_that_it_means(flown: Flown, sql: 
 
 async def test_columns_have_the_names_that_were_asked_for(flown: Flown) -> None:
     table = await flown.table(
-        "SELECT SUM(total_revenue), customer_location, DATE_TRUNC('year', metric_time) AS \"Year\" FROM ALL GROUP BY 2, 3"
+        "SELECT SUM(total_revenue), customer_location, DATE_TRUNC('year', metric_time) AS \"Year\" "
+        "FROM ALL GROUP BY 2, 3"
     )
 
     assert table.column_names == ["sum(total_revenue)", "customer_location", "Year"]
