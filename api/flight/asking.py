@@ -24,10 +24,10 @@ def asked(call: Call, catalog: Catalog) -> Asked:
     UnknownName
         It names a metric, dimension or saved query that the catalog does not have.
     """
-    known = _FUNCTIONS.get(call.function)
+    known = FUNCTIONS.get(call.function)
     if known is None:
         raise not_understood(
-            f"There is no call {call.function[:60]!r}", hint=f"Known are {', '.join(sorted(_FUNCTIONS))}."
+            f"There is no call {call.function[:60]!r}", hint=f"Known are {', '.join(sorted(FUNCTIONS))}."
         )
     if unknown := [name for name in call.arguments if name not in known.arguments]:
         raise not_understood(
@@ -205,7 +205,7 @@ class _Function:
 
 _PAGES = ("page_size", "page_number")
 _FILTERS = ("where", "order_by", "limit", "read_cache", "compile", "explain")
-_FUNCTIONS: Mapping[str, _Function] = {
+FUNCTIONS: Mapping[str, _Function] = {
     "query": _Function(_query, ("metrics", "group_by", "saved_query", *_FILTERS)),
     "query_with_all_group_bys": _Function(_query_with_all, ("metrics", *_FILTERS)),
     "dimension_values": _Function(_values, ("group_by", "metrics", "search")),
