@@ -1,7 +1,7 @@
 # Everything a developer does, by name. `make` alone lists the names.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-full fmt lint types check bench openapi examples dbt-parse dbt-docs lock clean
+.PHONY: help setup demo test test-full fmt lint types check bench openapi messages examples dbt-parse dbt-docs lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -65,6 +65,9 @@ dbt-docs: setup ## dbt's own documentation of the built warehouse, under dbt/tar
 openapi: setup ## Write openapi.yaml and the GraphQL schema from the code
 	@$(BIN)/insight openapi --out openapi.yaml
 	@$(BIN)/insight graphql-schema --out api/graphql/schema.graphql
+
+messages: setup ## Generate the messages of Flight SQL from their .proto files
+	@$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. api/flight/wire/*.proto
 
 examples: setup ## Ask the examples of openapi.yaml and of docs/requests.md anew, of synthetic data
 	@PYTHONPATH=. $(BIN)/python -m tests.contract.recorded && $(BIN)/insight openapi --out openapi.yaml

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 import sqlalchemy as sa
 import structlog
@@ -18,8 +19,10 @@ from api.allowance import Allowances
 from api.cache import ResultCache
 from api.deferred import DeferredQueries
 from api.deferred_store import DeferredStore, StoreLimits
-from api.errors import SemanticLayerError
+from api.errors import SemanticLayerError, WrongSetting
 from api.export import ExportLimits
+from api.flight.rpc import Reception
+from api.flight.server import FlightServer, FlightSettings
 from api.gate import Failures, Gate
 from api.graphql import endpoint
 from api.issuer import IssuerKeys
@@ -109,6 +112,8 @@ async def _open_parts(app: FastAPI, settings: Settings, closing: AsyncExitStack)
     app.state.deferred_queries = _deferred_queries(settings, layer, state)
     app.state.deferred_queries.start()
     closing.push_async_callback(app.state.deferred_queries.close)
+    if settings.flight_port:
+        await _start_flight(app, settings, layer, closing)
 
 
 def _note_fault(app: FastAPI, _: object, error: BaseException | None, __: object) -> None:
@@ -189,6 +194,38 @@ def _deferred_queries(settings: Settings, layer: SemanticLayer, state: sa.Engine
         pages=_page_limits(settings),
         at_once=settings.deferred_running,
     )
+
+
+async def _start_flight(app: FastAPI, settings: Settings, layer: SemanticLayer, closing: AsyncExitStack) -> None:
+    """Serve Flight SQL until `closing`, which then waits for the streams under way."""
+    flight = FlightServer(
+        layer, Reception(app.state.gate, app.state.observer), _flight_settings(settings), pages=_page_limits(settings)
+    )
+    closing.push_async_callback(flight.close)
+    await flight.start()
+
+
+def _flight_settings(settings: Settings) -> FlightSettings:
+    return FlightSettings(
+        host=settings.host,
+        port=settings.flight_port,
+        certificate=_pem(settings.flight_tls_cert_file),
+        key=_pem(settings.flight_tls_key_file),
+        max_streams=settings.flight_max_streams,
+        max_calls=settings.max_requests,
+        max_message_bytes=settings.max_body_bytes,
+        send_timeout=timedelta(seconds=settings.send_timeout_s),
+        grace=timedelta(seconds=settings.stop_grace_s),
+    )
+
+
+def _pem(file: Path | None) -> bytes | None:
+    try:
+        return file.read_bytes() if file else None
+    except OSError as error:
+        raise WrongSetting(
+            f"{file} cannot be read: {error.strerror}", hint="Mend INSIGHT_FLIGHT_TLS_CERT_FILE or …_KEY_FILE."
+        ) from error
 
 
 def _patience(settings: Settings) -> Patience:

@@ -27,6 +27,7 @@ class Transport(StrEnum):
 
     REST = "rest"
     GRAPHQL = "graphql"
+    FLIGHT = "flight"
 
 
 class Decision(StrEnum):

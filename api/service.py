@@ -302,6 +302,25 @@ class SemanticLayer:
             timings=_timings(started, started, started),
         )
 
+    async def schema(self, principal: Principal, query: MetricQuery) -> pa.Schema:
+        """The columns and types that `query` or `export` would answer with; the engine plans, and reads no rows.
+
+        Raises
+        ------
+        UnknownName, InvalidQuery, UnreadableRequest, Forbidden, Unavailable
+            As `query`, which would therefore be refused.
+        """
+        observed().query = query
+        grant = self._grant(principal)
+        pages = replace(self._limits, max_rows=max(self._limits.max_rows, self._exports.rows))
+        with self._served.lease() as publication:
+            compiled, _ = await _affordable(publication, query, grant, pages)
+            observed().answer = _answered_with(compiled, publication.version)
+
+            kept = await self._planned(principal, publication.version, compiled)
+        schema: pa.Schema = Shaping.of(compiled, grant, secret=self._hash_secret).table(kept.table).schema
+        return schema
+
     @asynccontextmanager
     async def export(self, principal: Principal, query: MetricQuery) -> AsyncIterator[Export]:
         """All the rows of the answer, computed while they are taken; holds a place for the length of the block.
@@ -466,6 +485,17 @@ class SemanticLayer:
         is_truncated = answer.is_truncated or values.num_rows > limit
         shown = replace(answer, table=values.slice(0, limit), limit=limit, is_truncated=is_truncated)
         return await self._counted(principal, grant, shown, compiled)
+
+    async def _planned(self, principal: Principal, version: str, compiled: CompiledQuery) -> CachedResult:
+        """No rows, in the types of the engine; whatever the values, so they are no part of the key."""
+        nothing = f"SELECT * FROM ({compiled.sql}) AS answer LIMIT 0"  # noqa: S608 - compiled by us
+
+        async def plan() -> pa.Table:
+            with self._served.lease(version) as publication:  # it may outlive its caller
+                async with self._admission.place(principal.principal_id):
+                    return await publication.warehouse.query(nothing, compiled.parameters)
+
+        return await self._cache.get_or_run(_digest(version, nothing), plan)
 
     def _opened_export(
         self,

@@ -48,6 +48,16 @@ class Settings(BaseSettings):
         "127.0.0.1", description="Address to listen on. Loopback, so that nothing is exposed by accident."
     )
     port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
+    flight_port: int = Field(
+        31337, ge=0, le=65535, description="Port of Arrow Flight SQL, on the same address; 0 turns it off."
+    )
+    flight_tls_cert_file: Path | None = Field(
+        None, description="Certificate chain of Flight SQL (PEM); without one it speaks plain gRPC, for a proxy's sake."
+    )
+    flight_tls_key_file: Path | None = Field(None, description="Private key of that certificate (PEM).")
+    flight_max_streams: int = Field(
+        32, ge=1, description="Answers that are read over Flight SQL at once; each holds some MB, more are refused."
+    )
     publication_dir: Path = Field(
         Path(".insight/publications"),
         description="Folder of the publications and of the pointer to the current one; beside the embedded warehouse.",
@@ -220,6 +230,12 @@ class Settings(BaseSettings):
         missing = [name for name, value in given.items() if value is None]
         if missing and len(missing) < len(given):
             raise ValueError(f"{', '.join(given)} go together; not set: {', '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _certificate_with_its_key(self) -> Self:
+        if (self.flight_tls_cert_file is None) != (self.flight_tls_key_file is None):
+            raise ValueError("INSIGHT_FLIGHT_TLS_CERT_FILE and INSIGHT_FLIGHT_TLS_KEY_FILE go together")
         return self
 
     @model_validator(mode="after")

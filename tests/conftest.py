@@ -147,6 +147,7 @@ def _only_faults_are_logged() -> None:
 def _no_settings_from_outside() -> Iterator[None]:
     """The developer's own environment must not decide a test."""
     kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("INSIGHT_")}
+    os.environ["INSIGHT_FLIGHT_PORT"] = "0"  # many services run at once; a test that needs the port names a free one
     yield
     os.environ.update(kept)
 

@@ -1,0 +1,1 @@
+"""Arrow Flight SQL: questions as statements, answers as Arrow record batches, over gRPC."""

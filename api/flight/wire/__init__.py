@@ -1,0 +1,1 @@
+"""The messages of Flight and Flight SQL; the `_pb2` modules are generated: make messages."""
