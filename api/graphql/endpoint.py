@@ -49,7 +49,7 @@ class Execution(Asking):
 
 
 class Endpoint:
-    """Answers documents; made once, since a schema takes a while to build."""
+    """Answers documents."""
 
     def __init__(self, *, environment_id: int) -> None:
         self._environment_id = environment_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from inspect import cleandoc
 from typing import Any
 
@@ -35,8 +36,9 @@ class _QuietSchema(Schema):
         """Nothing."""
 
 
+@cache
 def create_schema() -> Schema:
-    """The schema, ready to execute; its context is an `api.graphql.endpoint.Execution`."""
+    """The schema, ready to execute, made once; its context is an `api.graphql.endpoint.Execution`."""
     schema = _QuietSchema(
         query=Queries,
         mutation=Mutations,

@@ -227,17 +227,21 @@ async def test_a_stored_query_tells_what_it_was_asked(api: httpx.AsyncClient) ->
     assert records["items"][1]["queryDetails"]["params"]["limit"] == 5
 
 
-async def test_dimension_values_are_those_of_rest(api: httpx.AsyncClient) -> None:
-    for metrics in ([], ["total_revenue"]):
-        variables = {"m": [{"name": name} for name in metrics], "g": [{"name": "customer__location"}]}
-        query_id = (await data(api, VALUES, **variables))["createDimensionValuesQuery"]["queryId"]
-        found = await polled(api, POLL, query_id)
-        expected = await api.get(
-            "/v1/dimensions/customer__location/values", params={"metrics": ",".join(metrics)} if metrics else {}
-        )
-        assert [row["customer__location"] for row in found["rows"]] == expected.json()["data"]
-        assert [item["name"] for item in found["columns"]] == ["customer__location"]
-        assert found["params"]["type"] == "DIMENSION_VALUES"
+@pytest.mark.parametrize("dimension", ["customer__location", "sale__coupon_code"])  # some sales have no coupon
+@pytest.mark.parametrize("metrics", [[], ["total_revenue"]], ids=["of all", "of a metric"])
+async def test_dimension_values_are_those_of_rest(api: httpx.AsyncClient, dimension: str, metrics: list[str]) -> None:
+    variables = {"m": [{"name": name} for name in metrics], "g": [{"name": dimension}]}
+    query_id = (await data(api, VALUES, **variables))["createDimensionValuesQuery"]["queryId"]
+    found = await polled(api, POLL, query_id)
+    params = {"limit": 1_000} | ({"metrics": ",".join(metrics)} if metrics else {})
+    expected = (await api.get(f"/v1/dimensions/{dimension}/values", params=params)).json()["data"]
+
+    assert found["rows"] == [{dimension: value} for value in expected]
+    assert [item["name"] for item in found["columns"]] == [dimension]
+    assert found["params"]["type"] == "DIMENSION_VALUES"
+
+
+async def test_the_sql_of_dimension_values_is_told(api: httpx.AsyncClient) -> None:
     compiled = 'mutation { compileDimensionValuesSql(groupBy: [{name: "customer__location"}]) { sql parameters } }'
     assert "SELECT" in (await data(api, compiled))["compileDimensionValuesSql"]["sql"]
 

@@ -30,6 +30,8 @@ HOSTILE = {
     + "}",
     "a lot of tokens": "{ metrics { " + "name " * 2_000 + "} }",
     "the same field again and again": "{ metrics { " + "name " * 900 + "} }",
+    "the same field of one thing again and again": "{ freshness { " + "asOf " * 900 + "} }",
+    "the same fields of the same list again and again": "{ freshness { " + "sources { name rows } " * 250 + "} }",
     "the same list again and again": "{" + "metrics { name } " * 400 + "}",
     "too deep": DEPTHS,
     "brackets without end": "{ metrics " * 400 + "{ name }" + "}" * 400,
@@ -212,6 +214,12 @@ def test_documents_that_were_sound_are_remembered_and_no_others() -> None:
     for _ in range(2):
         with pytest.raises(RequestError):
             documents.read("{ nothing }")
+
+
+def test_depth_is_refused_as_such() -> None:
+    # No path of the schema is that long, so this spares the rules of GraphQL the walk.
+    with pytest.raises(RequestError, match="levels of fields"):
+        Documents(core(SCHEMA)).read(DEPTHS)
 
 
 async def test_batches_and_other_bodies_are_refused(api: httpx.AsyncClient) -> None:

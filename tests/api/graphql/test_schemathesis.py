@@ -1,7 +1,7 @@
 """S5: Schemathesis draws documents from the schema that the service tells of itself; none of them finds a defect.
 
-It takes any entry of `errors` for one. Of these, only what REST would answer with a status of the caller's is none: most
-names and filters that are drawn do not exist, and a refusal with a code and a hint is the right answer to them.
+It takes any entry of `errors` for one. What REST would answer with a status of the caller's is none: most names that
+are drawn do not exist, and a refusal with a code and a hint is the right answer to them.
 """
 
 from __future__ import annotations
