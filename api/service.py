@@ -369,11 +369,12 @@ class SemanticLayer:
         return await self.query(principal, query, use=use)
 
     async def dimension_values(
-        self, principal: Principal, dimension: str, *, metrics: Sequence[str], search: str | None, limit: int
+        self, principal: Principal, dimension: str, *, metrics: Sequence[str], search: str | None, limit: int | None
     ) -> Answer:
         """The distinct values of a dimension, nulls left out; those that have rows of the metrics, if any are named.
 
-        `search` keeps the values that contain the text; it suits text dimensions alone.
+        `search` keeps the values that contain the text; it suits text dimensions alone. Without a limit they are as
+        many as the rows of a query without one.
         """
         grant = self._grant(principal)
         is_hashed = grant.role.hashes(dimension)
@@ -470,7 +471,7 @@ class SemanticLayer:
         *,
         metrics: Sequence[str],
         search: str | None,
-        limit: int,
+        limit: int | None,
     ) -> Answer:
         """The values that enough customers share; searched here, as a filter would decide over customers."""
         pages = self._limits.at_most(grant.role.max_rows)
@@ -482,8 +483,9 @@ class SemanticLayer:
             contains = Comparison(field=dimension, operator=Operator.CONTAINS, values=(search,))
             typed(contains, field=dimension, type_=answer.columns[0].type or ValueType.STRING)
             values = values.filter(pc.match_substring(values.column(0), search))
-        is_truncated = answer.is_truncated or values.num_rows > limit
-        shown = replace(answer, table=values.slice(0, limit), limit=limit, is_truncated=is_truncated)
+        most = pages.max_rows if limit is None else limit
+        is_truncated = answer.is_truncated or values.num_rows > most
+        shown = replace(answer, table=values.slice(0, most), limit=most, is_truncated=is_truncated)
         return await self._counted(principal, grant, shown, compiled)
 
     async def _planned(self, principal: Principal, version: str, compiled: CompiledQuery) -> CachedResult:

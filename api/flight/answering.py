@@ -145,7 +145,7 @@ class Answering:
     @asynccontextmanager
     async def _values(self, principal: Principal, asked: ValuesOf) -> AsyncIterator[Rows]:
         answer = await self._layer.dimension_values(
-            principal, asked.dimension, metrics=asked.metrics, search=asked.search, limit=self._pages.default_rows
+            principal, asked.dimension, metrics=asked.metrics, search=asked.search, limit=None
         )
         if not answer.is_truncated:
             yield whole(answer.table)

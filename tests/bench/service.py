@@ -84,6 +84,7 @@ def _environment(home: Path) -> dict[str, str]:
         "INSIGHT_PUBLICATION_DIR": str(home / "publications"),
         "INSIGHT_STATE_URL": f"sqlite:///{home}/state.db",
         "INSIGHT_PORT": str(PORT),
+        "INSIGHT_FLIGHT_PORT": "0",
     }
 
 

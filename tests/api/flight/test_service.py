@@ -43,7 +43,8 @@ roles:
     rows: [{field: customer__location, op: eq, values: [Chicago]}]
   narrow: {metrics: [total_revenue], dimensions: [metric_time, "product__*"]}
   discreet: {metrics: ["*"], dimensions: ["*"], hashed: [customer__location]}
-  brief: {metrics: ["*"], dimensions: ["*"], requests_per_minute: 2}
+  busy: {metrics: ["*"], dimensions: ["*"], requests_per_minute: 2}
+  brief: {metrics: ["*"], dimensions: ["*"], max_rows: 6}
   floored: {metrics: ["*"], dimensions: ["*"], min_customers: 5}
 """
 
@@ -314,8 +315,37 @@ async def test_a_select_around_a_call_sees_no_more_rows_than_the_role(ruled: Flo
     assert table.to_pylist() == [{"n": 1}]
 
 
+async def test_a_role_gets_no_more_rows_than_it_may_and_none_are_left_out_silently(ruled: Flown) -> None:
+    brief = ruled.key_of("brief")
+    values = "{{ semantic_layer.dimension_values(group_by='customer__location',metrics=[]) }}"
+
+    def read(statement: str) -> pa.Table:
+        with ruled.connection(brief) as connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetch_arrow_table()
+
+    assert (await ruled.table(values, key=brief)).num_rows == 5
+    assert (await ruled.table("SELECT * FROM revenue_by_month LIMIT 6", key=brief)).num_rows == 6
+    assert "[invalid_limit]" in await ruled.refusal("SELECT * FROM revenue_by_month LIMIT 7", key=brief)
+    with pytest.raises((dbapi.Error, OSError, pa.ArrowInvalid), match="export_too_large"):
+        await asyncio.to_thread(read, "SELECT * FROM revenue_by_month")
+
+
+async def test_a_floor_holds_over_flight(ruled: Flown) -> None:
+    key = ruled.key_of("floored")
+    asked = {"metrics": ["total_revenue"], "group_by": ["customer__location", "product__category"]}
+
+    table = await ruled.table("SELECT customer__location, product__category, total_revenue FROM ALL", key=key)
+    whole = await ruled.table("SELECT customer__location, product__category, total_revenue FROM ALL")
+
+    assert [tuple(row.values()) for row in table.to_pylist()] == [
+        tuple(row.values()) for row in await rest_rows(ruled, asked, key=key)
+    ]
+    assert table.num_rows < whole.num_rows
+
+
 async def test_calls_count_as_requests(ruled: Flown) -> None:
-    key = ruled.key_of("brief")
+    key = ruled.key_of("busy")
 
     refusals = [await ruled.refusal(BY_PLACE, key=key) for _ in range(2)]
 
