@@ -70,7 +70,7 @@ messages: setup ## Generate the messages of Flight SQL from their .proto files
 	@$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. api/flight/wire/*.proto
 
 examples: setup ## Ask the examples of openapi.yaml and of docs/requests.md anew, of synthetic data
-	@PYTHONPATH=. $(BIN)/python -m tests.contract.recorded && $(BIN)/insight openapi --out openapi.yaml
+	@INSIGHT_FLIGHT_PORT=0 PYTHONPATH=. $(BIN)/python -m tests.contract.recorded && $(BIN)/insight openapi --out openapi.yaml
 
 check: lint types dbt-parse ## Everything that is checked without running tests
 	@$(BIN)/insight openapi --out openapi.yaml --check

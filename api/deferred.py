@@ -16,6 +16,7 @@ import re
 from dataclasses import replace
 from datetime import timedelta
 
+from api.answer import Answer, Page
 from api.cursor import unreadable_cursor
 from api.deferred_query import DeferredQuery, State
 from api.deferred_runner import Runner
@@ -23,7 +24,7 @@ from api.deferred_store import DeferredStore
 from api.errors import Conflict, Forbidden, InvalidQuery, SemanticLayerError, UnknownName
 from api.policy import Principal
 from api.query import MetricQuery, PageLimits
-from api.service import Answer, Apart, Page, SemanticLayer
+from api.service import Apart, SemanticLayer
 
 _ID = re.compile(r"[0-9a-f]{32}")  # a database need not take any other text
 _UNFINISHED_RETRY = timedelta(seconds=1)

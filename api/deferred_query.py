@@ -12,11 +12,11 @@ from typing import Any, get_type_hints
 
 import pyarrow as pa
 
+from api.answer import Answer
 from api.documents import document, restored
 from api.errors import Failure
 from api.policy import Principal
 from api.query import MetricQuery
-from api.service import Answer
 
 
 class State(StrEnum):

@@ -24,13 +24,13 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
+from api.answer import Answer
 from api.deferred_query import UNFINISHED, Claim, DeferredQuery, State, answer_told, now, told
 from api.documents import read, written
 from api.errors import Failure, InternalFault, TooManyRequests, Unavailable
 from api.pieces import Piece, part, pieces
 from api.policy import Principal
 from api.query import MetricQuery
-from api.service import Answer
 from api.state import metadata
 
 _MOST_ATTEMPTS = 3  # whatever ends the process thrice would end it for ever

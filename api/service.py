@@ -12,7 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import timedelta
 from enum import Enum
 
 import pyarrow as pa
@@ -20,18 +20,18 @@ import pyarrow.compute as pc
 
 from api.admission import Admission
 from api.allowance import Allowances
+from api.answer import Answer, Given, Timings
 from api.cache import CachedResult, Origin, Reason, ResultCache
 from api.catalog import Catalog, Metric, ValueType
-from api.compiler import Column, CompiledQuery
+from api.compiler import CompiledQuery
 from api.cursor import next_cursor
 from api.definitions import Definitions
 from api.errors import InvalidQuery, QueryTimeout
 from api.export import BATCH_ROWS, Export, ExportedRows, ExportLimits
 from api.filters import AllOf, Comparison, Operator, typed
-from api.floor import FlooredQuery, Withheld, below_floor
+from api.floor import FlooredQuery, below_floor
 from api.observation import AnsweredWith, Stage, observed, timed
 from api.opened import OpenPublication
-from api.periods import DateRange
 from api.policy import Grant, PolicySource, Principal
 from api.policy_check import PolicyReviewer
 from api.publication import LineageGraph, PublicationFolder, PublicationInfo, ServedPublication
@@ -56,68 +56,6 @@ class Apart:
 
     limits: PageLimits
     timeout: timedelta
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """Which part of a stored result is shown: page `number` of `count`, `rows` on each, `total_rows` on all."""
-
-    number: int
-    count: int
-    rows: int
-    total_rows: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timings:
-    """Milliseconds spent: making SQL, running it, and both with all around."""
-
-    compile_ms: float
-    run_ms: float
-    total_ms: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """Rows with their meaning and their origin.
-
-    `table` has one Arrow column for each of `columns`, in that order: money decimal, a time at a grain of a day or
-    more a date. `is_truncated` says that more rows follow after `offset + table.num_rows`. `tag` is the same for equal
-    answers, and for these alone. `next_cursor` begins the page of these more rows. `cost` is there where the role has a
-    budget. `grant` names what the caller was allowed when it was made. `page` is there where the answer was stored and
-    is shown in parts. `withheld` is there where the role has a floor that concerns the answer.
-    """
-
-    query_id: str
-    table: pa.Table
-    columns: tuple[Column, ...]
-    publication: str
-    as_of: date
-    time_zone: str
-    time_range: DateRange | None
-    compared_with: DateRange | None
-    limit: int
-    offset: int
-    is_truncated: bool
-    next_cursor: str | None
-    is_plan_cached: bool
-    result_origin: Origin
-    result_reason: Reason
-    tag: str
-    cost: int | None
-    grant: str
-    timings: Timings
-    page: Page | None = None
-    withheld: Withheld | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
-    """An answer that was given, and what the audit said of it: for `SemanticLayer.repeat`."""
-
-    answer: Answer
-    query: MetricQuery
-    told: AnsweredWith
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from datetime import date, datetime
 
 import strawberry
 
+from api.answer import Answer
 from api.graphql.asking import Info, paged, part, search_terms, speaks_of
 from api.graphql.catalog_nodes import DimensionNode, EntityDimension, EntityNode, MetricNode, SavedQueryNode, upper
 from api.graphql.definition_nodes import MeasureNode, grains
@@ -15,7 +16,6 @@ from api.graphql.inputs import GroupByInput, MetricInput, group_by_name, names
 from api.graphql.result_nodes import PAGE_ROWS, QueryRecordNode, QueryResultNode, refused, stored
 from api.graphql.vocabulary import BigInteger, SqlDialect, SqlEngine, TimeGranularity
 from api.publication import PublicationInfo
-from api.service import Answer
 
 
 @strawberry.type(name="MetricResultPage")

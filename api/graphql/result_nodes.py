@@ -13,6 +13,7 @@ from typing import Annotated, TypeAlias
 import pyarrow as pa
 import strawberry
 
+from api.answer import Answer
 from api.compiler import Column
 from api.deferred_query import DeferredQuery, State
 from api.errors import Failure, SemanticLayerError
@@ -30,7 +31,6 @@ from api.graphql.vocabulary import (
 from api.observation import Stage, timed
 from api.query import MetricQuery, OrderBy
 from api.rest.rows import ARROW, document, rows
-from api.service import Answer
 
 PAGE_ROWS = 1024  # what the hosted dbt Semantic Layer puts on a page
 

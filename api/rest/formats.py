@@ -9,10 +9,10 @@ from typing import Any
 
 import orjson
 
+from api.answer import Answer
 from api.errors import NotAcceptable
 from api.rest.resources import ColumnResource, Resource, meta_of
 from api.rest.rows import ARROW, CSV, JSON_OPTIONS, NDJSON, PARQUET, document, plain, rows
-from api.service import Answer
 
 JSON = "application/json"
 TEXTS, BINARY = (CSV, NDJSON), (ARROW, PARQUET)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Path
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from api.answer import Answer
 from api.observation import Stage, timed
 from api.rest import formats, problems
 from api.rest.access import Caller, Layer
@@ -17,7 +18,7 @@ from api.rest.lean import LeanRoute
 from api.rest.paging import Cursor
 from api.rest.requests import QueryBody
 from api.rest.resources import AnswerResource, CompiledResource
-from api.service import Answer, CacheUse
+from api.service import CacheUse
 
 router = APIRouter(prefix="/v1", tags=["queries"], responses=problems.describe(404))
 

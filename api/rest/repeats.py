@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.answer import Given
 from api.observation import observed
 from api.rest import access
 from api.rest.queries import AnswerResponse
-from api.service import Given
 
 _PATH = "/v1/query"
 _BUDGET_BYTES = 8 * 2**20

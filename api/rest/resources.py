@@ -8,12 +8,13 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.answer import Answer, Page
 from api.cache import Origin, Reason
 from api.catalog import Dimension, DimensionKind, Entity, Metric, SavedQuery, ValueType
 from api.compiler import Column, CompiledQuery
 from api.periods import DateRange
 from api.publication import PublicationInfo, SourceFreshness
-from api.service import Answer, MetricLineage, Page
+from api.service import MetricLineage
 
 T = TypeVar("T")
 

@@ -15,13 +15,13 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
+from api.answer import Answer
 from api.deferred_query import Claim, State
 from api.deferred_store import DeferredStore, StoreLimits
 from api.errors import Failure, InternalFault, TooManyRequests, Unavailable
 from api.pieces import part, pieces
 from api.policy import Principal
 from api.query import MetricQuery
-from api.service import Answer
 from api.state import open_state
 from tests import services
 from tests.services import running_postgres

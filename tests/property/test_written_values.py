@@ -15,13 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api.answer import Answer
 from api.deferred_query import answer_told, told
 from api.documents import document, read, restored, written
 from api.filters import AllOf, AnyOf, Comparison, Not, Operator
 from api.periods import Preset
 from api.policy import Principal
 from api.query import MetricQuery
-from api.service import Answer
 from tests.conftest import REPOSITORY
 
 often = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
