@@ -32,7 +32,7 @@ from api.filters import AllOf, Comparison, Operator, typed
 from api.floor import FlooredQuery, below_floor
 from api.observation import AnsweredWith, Stage, observed, timed
 from api.opened import OpenPublication
-from api.policy import Grant, PolicySource, Principal
+from api.policy import Grant, PolicySource, Principal, Role
 from api.policy_check import PolicyReviewer
 from api.publication import LineageGraph, PublicationFolder, PublicationInfo, ServedPublication
 from api.query import MetricQuery, PageLimits
@@ -173,14 +173,9 @@ class SemanticLayer:
         with self._served.lease() as publication:
             return (await publication.compile(query, grant, limits or self._limits)).sql
 
-    def sees_hashed(self, principal: Principal, group_by: str) -> bool:
-        """Whether the caller sees hashes in place of the dimension's values, so that it cannot filter by them."""
-        grant = self._grant(principal)
-        return grant.role.hashes(group_by)
-
-    def may_introspect(self, principal: Principal) -> bool:
-        """Whether the caller may ask a transport for its own description."""
-        return self._grant(principal).role.introspection
+    def role(self, principal: Principal) -> Role:
+        """What the caller's role may see; `Forbidden` for one that is not known."""
+        return self._grant(principal).role
 
     def grant_digest(self, principal: Principal) -> str:
         """Names what the caller is allowed now, as `Answer.grant` does; `Forbidden` for a role that is not known."""

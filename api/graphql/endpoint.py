@@ -124,7 +124,7 @@ async def _body(request: Request) -> Body:
 
 
 def _refuse_introspection(execution: Execution) -> None:
-    if execution.document.introspects and not execution.layer.may_introspect(execution.principal):
+    if execution.document.introspects and not execution.layer.role(execution.principal).introspection:
         raise Forbidden(
             "Your role may not ask for the schema",
             hint="Whoever keeps the policy file can allow it: introspection: true.",

@@ -208,11 +208,8 @@ def _values(asking: Asking, metrics: list[MetricInput] | None, group_by: list[Gr
 
 
 def _present(asking: Asking, group_by: tuple[str, ...]) -> AllOf | Comparison | None:
-    parts = tuple(
-        Comparison(field=name, operator=Operator.IS_NOT_NULL)
-        for name in group_by
-        if not asking.layer.sees_hashed(asking.principal, name)
-    )
+    role = asking.layer.role(asking.principal)
+    parts = tuple(Comparison(field=name, operator=Operator.IS_NOT_NULL) for name in group_by if not role.hashes(name))
     return AllOf(parts) if len(parts) > 1 else next(iter(parts), None)
 
 

@@ -17,84 +17,15 @@ from api.answer import Answer
 from api.compiler import Column
 from api.deferred_query import DeferredQuery, State
 from api.errors import Failure, SemanticLayerError
-from api.graphql.filter_text import filter_text
 from api.graphql.handles import Handle
 from api.graphql.pandas_json import pandas_json
-from api.graphql.vocabulary import (
-    DatePart,
-    JsonValue,
-    PandasJsonOrient,
-    QueryStatus,
-    QueryType,
-    TimeGranularity,
-)
+from api.graphql.question_nodes import MetricQueryParamsNode, QueryParamsNode, params
+from api.graphql.vocabulary import JsonValue, PandasJsonOrient, QueryStatus, QueryType
 from api.observation import Stage, timed
-from api.query import MetricQuery, OrderBy
+from api.query import MetricQuery
 from api.rest.rows import ARROW, document, rows
 
 PAGE_ROWS = 1024  # what the hosted dbt Semantic Layer puts on a page
-
-
-@strawberry.type(name="MetricInputSpec")
-class MetricSpecNode:
-    """A metric as it was asked for."""
-
-    name: str
-    alias: str | None
-
-
-@strawberry.type(name="GroupByInputSpec")
-class GroupBySpecNode:
-    """A group-by as it was asked for; its name has the grain."""
-
-    name: str
-    grain: TimeGranularity | None = None
-    time_granularity: str | None = None
-    date_part: DatePart | None = None
-
-
-@strawberry.type(name="WhereInputSpec")
-class WhereSpecNode:
-    """A filter as it was understood."""
-
-    sql: str
-
-
-@strawberry.type(name="OrderByInputSpec")
-class OrderBySpecNode:
-    """An order as it was asked for."""
-
-    metric: MetricSpecNode | None
-    group_by: GroupBySpecNode | None
-    descending: bool
-
-
-@strawberry.interface(name="QueryParams")
-class QueryParamsNode:
-    """What a query asks for."""
-
-    type: QueryType
-
-
-@strawberry.type(name="MetricQueryParams")
-class MetricQueryParamsNode(QueryParamsNode):
-    """What a query for metrics asks for."""
-
-    metrics: list[MetricSpecNode]
-    group_by: list[GroupBySpecNode] | None
-    limit: int | None
-    where: list[WhereSpecNode] | None
-    order_by: list[OrderBySpecNode] | None
-    saved_query: str | None
-    read_cache: bool
-
-
-@strawberry.type(name="DimensionValuesQueryParams")
-class ValuesQueryParamsNode(QueryParamsNode):
-    """What a query for the values of dimensions asks for."""
-
-    metrics: list[MetricSpecNode] | None
-    group_by: list[GroupBySpecNode]
 
 
 @strawberry.type(name="ManifestValidationStep")
@@ -302,42 +233,6 @@ def refused(handle: Handle, failure: Failure) -> QueryResultNode:
 def told(failure: Failure | SemanticLayerError) -> str:
     """What went wrong and what to do next, in one text: most clients show their user no more than that."""
     return f"{failure.detail}{'' if failure.detail.endswith('.') else '.'} {failure.hint}"
-
-
-def params(question: MetricQuery, handle: Handle) -> MetricQueryParamsNode | ValuesQueryParamsNode:
-    """What a query asks for."""
-    metrics = [MetricSpecNode(name=name, alias=handle.aliases.get(name)) for name in question.metrics]
-    group_by = [GroupBySpecNode(name=name) for name in question.group_by]
-    if handle.kind is QueryType.DIMENSION_VALUES:
-        return ValuesQueryParamsNode(type=handle.kind, metrics=metrics or None, group_by=group_by)
-    return MetricQueryParamsNode(
-        type=handle.kind,
-        metrics=metrics,
-        group_by=group_by or None,
-        limit=question.limit,
-        where=_where(question) or None,
-        order_by=[_order(item, question) for item in question.order_by] or None,
-        saved_query=handle.saved_query,
-        read_cache=handle.reads_cache,
-    )
-
-
-def _where(question: MetricQuery) -> list[WhereSpecNode]:
-    texts = []
-    if question.where is not None:
-        texts.append(filter_text(question.where))
-    if question.having is not None:
-        texts.append(filter_text(question.having, is_on_metrics=True))
-    return [WhereSpecNode(sql=text) for text in texts]
-
-
-def _order(item: OrderBy, question: MetricQuery) -> OrderBySpecNode:
-    is_metric = item.field in question.metrics
-    return OrderBySpecNode(
-        metric=MetricSpecNode(name=item.field, alias=None) if is_metric else None,
-        group_by=None if is_metric else GroupBySpecNode(name=item.field),
-        descending=item.is_descending,
-    )
 
 
 @strawberry.type(name="SemanticLayerQueryDetails")

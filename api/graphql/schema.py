@@ -15,7 +15,7 @@ from strawberry.types import ExecutionContext
 
 from api.graphql.mutations import Mutations
 from api.graphql.queries import Queries
-from api.graphql.result_nodes import MetricQueryParamsNode, ValuesQueryParamsNode
+from api.graphql.question_nodes import MetricQueryParamsNode, ValuesQueryParamsNode
 from api.graphql.vocabulary import SCALARS
 
 

@@ -485,3 +485,11 @@ async def test_there_is_nothing_to_invalidate(api: httpx.AsyncClient) -> None:
     found = await data(api, "mutation { invalidateCache(environmentId: 1) { description invalidationCount } }")
 
     assert found["invalidateCache"]["invalidationCount"] == 0
+
+
+async def test_a_query_that_is_cancelled_after_its_end_keeps_its_rows(api: httpx.AsyncClient) -> None:
+    found = await created(api, m=[{"name": "line_count"}])
+    document = "mutation($q: String!) { cancelQuery(queryId: $q) { queryId } }"
+
+    assert (await data(api, document, q=found["queryId"]))["cancelQuery"] == {"queryId": found["queryId"]}
+    assert (await polled(api, POLL, found["queryId"]))["rows"] == found["rows"]

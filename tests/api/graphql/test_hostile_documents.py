@@ -128,7 +128,7 @@ SELECTED = st.recursive(
         ),
         st.lists(inner, min_size=1, max_size=12),
     ).map(lambda each: f"{each[0]} {{ {' '.join(each[1])} }}"),
-    max_leaves=300,
+    max_leaves=100,
 )
 
 
