@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import structlog
+
 from api.catalog import METRIC_TIME, Catalog, Metric
 from api.compiler import CompiledQuery, Compiler, Dialect
 from api.cursor import resumed
@@ -19,6 +21,8 @@ from api.policy_check import broken_policy, require_sound
 from api.publication import PublicationInfo, read_info
 from api.query import CheckedQuery, MetricQuery, PageLimits, check, with_rows
 from api.warehouse import EngineLimits, Warehouse
+
+_log = structlog.get_logger(__name__)
 
 _REMEMBERED_ROLES = 100
 _ONE_ROW = PageLimits(default_rows=1, max_rows=1)
@@ -120,6 +124,8 @@ class OpenPublication:
     async def rehearse(self) -> None:
         """Ask for every metric and saved query once; whoever publishes calls this before anybody else can ask.
 
+        One that is merely too large for the engine is logged: the others should not have to wait for it.
+
         Raises
         ------
         SemanticLayerError
@@ -135,6 +141,9 @@ class OpenPublication:
                 compiled = await self.compile(question, REHEARSING, _ONE_ROW)
                 await self.warehouse.query(compiled.sql, compiled.parameters)
             except SemanticLayerError as error:
+                if error.code == "query_too_large":  # rightly defined, and refused by the service in these words
+                    _log.warning("too_large_to_rehearse", name=name, detail=error.detail, hint=error.hint)
+                    continue
                 error.detail = f"{name} does not answer: {error.detail}"
                 raise
 

@@ -22,7 +22,7 @@ from workers.settings import WorkerSettings
 from workers.sinks import open_warehouse, read_warehouse_url
 from workers.transform import BuildProgress, BuildResult, build_marts
 
-# The service's default limits: a metric that needs more for one row would not answer there either.
+# The service's default limits.
 _REHEARSAL = EngineLimits(memory_mb=512, threads=2, connections=1, query_timeout=timedelta(seconds=30))
 
 _DEFINITIONS = (".sql", ".yml", ".csv", ".md")
