@@ -19,6 +19,7 @@ from enum import StrEnum
 import pyarrow as pa
 
 from api.errors import Unavailable
+from api.recent import Recent
 from api.redis_tier import RedisTier, Turn
 
 Run = Callable[[], Awaitable[pa.Table]]
@@ -242,36 +243,35 @@ class _Flight:
 
 
 class _RecentTables:
-    """The tables used last, within a budget of bytes."""
+    """The tables used last, within a budget of bytes, and why others are not among them."""
 
     def __init__(self, budget_bytes: int) -> None:
-        self._budget_bytes = budget_bytes
-        self._tables: OrderedDict[str, pa.Table] = OrderedDict()
+        self._largest_bytes = budget_bytes // _LARGEST_SHARE
+        self._tables: Recent[str, pa.Table] = Recent(budget_bytes)
         self._gone: OrderedDict[str, Reason] = OrderedDict()
-        self.held_bytes = 0
 
     def __len__(self) -> int:
         return len(self._tables)
 
+    @property
+    def held_bytes(self) -> int:
+        """How much the tables take."""
+        return self._tables.held_bytes
+
     def get(self, key: str) -> pa.Table | None:
         """The table, which becomes the one used last."""
-        if (table := self._tables.get(key)) is not None:
-            self._tables.move_to_end(key)
-        return table
+        return self._tables.get(key)
 
     def put(self, key: str, table: pa.Table) -> None:
         """Keep the table in place of an earlier one, and drop those used longest ago until all fit."""
-        self._drop(key)
-        if _size_bytes(table) > self._budget_bytes // _LARGEST_SHARE:
+        size_bytes = int(table.nbytes) + _ENTRY_BYTES
+        if size_bytes > self._largest_bytes:
+            self._tables.drop(key)
             self._remember(key, Reason.TOO_LARGE)
             return
         self._gone.pop(key, None)
-        self._tables[key] = table
-        self.held_bytes += _size_bytes(table)
-        while self.held_bytes > self._budget_bytes:
-            oldest = next(iter(self._tables))
-            self._drop(oldest)
-            self._remember(oldest, Reason.DROPPED)
+        for dropped in self._tables.put(key, table, size_bytes=size_bytes):
+            self._remember(dropped, Reason.DROPPED)
 
     def why_missing(self, key: str) -> Reason:
         """Why there is no table under the key."""
@@ -282,11 +282,3 @@ class _RecentTables:
         self._gone.move_to_end(key)
         if len(self._gone) > _REMEMBERED_KEYS:
             self._gone.popitem(last=False)
-
-    def _drop(self, key: str) -> None:
-        if (table := self._tables.pop(key, None)) is not None:
-            self.held_bytes -= _size_bytes(table)
-
-
-def _size_bytes(table: pa.Table) -> int:
-    return int(table.nbytes) + _ENTRY_BYTES

@@ -66,6 +66,12 @@ class Dimension:
     synonyms: tuple[str, ...] = ()
 
 
+def speaks_of(item: Metric | Dimension, text: str) -> bool:
+    """Whether its name, label, description or a synonym has the text in it, upper and lower case alike."""
+    texts = (item.name, item.label, item.description, *item.synonyms)
+    return any(text.casefold() in each.casefold() for each in texts)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupBy:
     """A dimension as asked for: a time at a grain, or a part of its date."""

@@ -13,6 +13,7 @@ import asyncio
 import hashlib
 import math
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -159,11 +160,7 @@ class DeferredQueries:
         UnknownName
             There is none, or it is somebody else's.
         """
-        if not _ID.fullmatch(query_id) or not await asyncio.to_thread(
-            self._store.end, principal.principal_id, query_id
-        ):
-            raise _unknown(query_id)
-        self._runner.wake()
+        await self._stop(self._store.end, principal, query_id)
 
     async def cancel(self, principal: Principal, query_id: str) -> None:
         """Cancel the principal's query as `end` does; one that has ended keeps its rows. Idempotent.
@@ -173,9 +170,10 @@ class DeferredQueries:
         UnknownName
             There is none, or it is somebody else's.
         """
-        if not _ID.fullmatch(query_id) or not await asyncio.to_thread(
-            self._store.cancel, principal.principal_id, query_id
-        ):
+        await self._stop(self._store.cancel, principal, query_id)
+
+    async def _stop(self, step: Callable[[str, str], bool], principal: Principal, query_id: str) -> None:
+        if not _ID.fullmatch(query_id) or not await asyncio.to_thread(step, principal.principal_id, query_id):
             raise _unknown(query_id)
         self._runner.wake()
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
 
-Json: TypeAlias = Mapping[str, Any]
+from api.manifest import Json, owners_words, primary_entity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +198,7 @@ def _metric(metric: Json) -> MetricDefinition:
         window=_window(cumulative.get("window") or params.get("window")),
         grain_to_date=cumulative.get("grain_to_date") or params.get("grain_to_date"),
         metrics=tuple(_metric_input(item) for item in params.get("metrics") or ()),
-        meta=_meta(metric),
+        meta=owners_words(metric),
     )
 
 
@@ -229,9 +228,7 @@ def _where(where: Json | None) -> str | None:
 
 def _dimensions(models: Iterable[Json]) -> Iterator[tuple[str, DimensionDefinition]]:
     for model in models:
-        entity = model.get("primary_entity") or next(
-            (item["name"] for item in model["entities"] if item["type"] == "primary"), None
-        )
+        entity = primary_entity(model)
         for item in model["dimensions"]:
             params = item.get("type_params") or {}
             validity = params.get("validity_params")
@@ -242,7 +239,7 @@ def _dimensions(models: Iterable[Json]) -> Iterator[tuple[str, DimensionDefiniti
                     is_partition=bool(item.get("is_partition")),
                     finest_grain=params.get("time_granularity"),
                     validity=(bool(validity["is_start"]), bool(validity["is_end"])) if validity else None,
-                    meta=_meta(item),
+                    meta=owners_words(item),
                 ),
             )
 
@@ -253,7 +250,7 @@ def _entities(models: Iterable[Json]) -> dict[str, EntityDefinition]:
         for item in model["entities"]:
             if item["name"] not in found or item["type"] in ("primary", "unique"):
                 found[item["name"]] = EntityDefinition(
-                    type=item["type"], role=item.get("role"), expr=item["expr"] or item["name"], meta=_meta(item)
+                    type=item["type"], role=item.get("role"), expr=item["expr"] or item["name"], meta=owners_words(item)
                 )
     return found
 
@@ -264,7 +261,7 @@ def _measure(item: Json, model: Json) -> MeasureDefinition:
         agg=item["agg"],
         agg_time_dimension=item.get("agg_time_dimension") or (model.get("defaults") or {}).get("agg_time_dimension"),
         expr=item["expr"] or item["name"],
-        meta=_meta(item),
+        meta=owners_words(item),
     )
 
 
@@ -279,7 +276,3 @@ def _saved_query(query: Json) -> SavedQueryDefinition:
         for item in query.get("exports") or ()
     )
     return SavedQueryDefinition(where=_where(query["query_params"].get("where")), exports=exports)
-
-
-def _meta(item: Json) -> Json:
-    return (item.get("config") or {}).get("meta") or {}

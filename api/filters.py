@@ -115,6 +115,12 @@ class Not:
 Filter: TypeAlias = Comparison | AllOf | AnyOf | Not
 
 
+def all_of(*parts: Filter | None) -> Filter | None:
+    """The filter that holds where all of these do; None where there are none."""
+    present = tuple(part for part in parts if part is not None)
+    return AllOf(present) if len(present) > 1 else next(iter(present), None)
+
+
 def comparisons(tree: Filter | None) -> Iterator[Comparison]:
     """Every leaf of the tree, from left to right."""
     match tree:
@@ -186,7 +192,7 @@ def render(tree: Filter, *, reference: Callable[[Comparison], str], bind: Callab
             assert_never(tree)
 
 
-_SYMBOLS = {
+SYMBOLS = {
     Operator.EQ: "=",
     Operator.NE: "<>",
     Operator.LT: "<",
@@ -211,7 +217,7 @@ def _render_comparison(leaf: Comparison, field: str, bind: Callable[[Value], str
         case Operator.CONTAINS | Operator.STARTS_WITH | Operator.ENDS_WITH:
             return f"({field} LIKE {bind(_pattern(leaf))} ESCAPE '{_ESCAPE}')"
         case _:
-            return f"({field} {_SYMBOLS[leaf.operator]} {bind(leaf.values[0])})"
+            return f"({field} {SYMBOLS[leaf.operator]} {bind(leaf.values[0])})"
 
 
 def _pattern(leaf: Comparison) -> str:

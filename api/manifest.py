@@ -77,14 +77,14 @@ def read_catalog(manifest: Json, *, joins: Callable[[str], Joins], column_types:
 
 
 def _dimensions(model: Json, column_types: ColumnTypes) -> Iterator[Dimension]:
-    entity = _primary_entity(model)
+    entity = primary_entity(model)
     if entity is None:
         return
     types = column_types(_relation(model), {item["name"]: item["expr"] or item["name"] for item in model["dimensions"]})
     for item in model["dimensions"]:
         is_time = item["type"] == "time"
         grains = _grains_from(item["type_params"]["time_granularity"]) if is_time else ()
-        meta = _meta(item)
+        meta = owners_words(item)
         yield Dimension(
             name=f"{entity}__{item['name']}",
             label=item.get("label") or _words(item["name"]),
@@ -115,7 +115,7 @@ def _keys(models: list[Json], column_types: ColumnTypes) -> dict[str, Dimension]
             type=types["key"],
             entity=item["name"],
             model=model["name"],
-            synonyms=tuple(_meta(item).get("synonyms", ())),
+            synonyms=tuple(owners_words(item).get("synonyms", ())),
         )
     return keys
 
@@ -123,7 +123,7 @@ def _keys(models: list[Json], column_types: ColumnTypes) -> dict[str, Dimension]
 def _metric(
     metric: Json, metrics: Mapping[str, Json], models: list[Json], joins: Joins, dimensions: Mapping[str, Dimension]
 ) -> Metric:
-    meta = _meta(metric)
+    meta = owners_words(metric)
     parts = tuple(_parts(metric, metrics))
     offsets = {unit for part in parts for unit in _offset_units(part)}
     measured_by = tuple(_measured_by(metric, models))
@@ -238,7 +238,7 @@ def _measured_by(metric: Json, models: list[Json]) -> Iterator[Json]:
 
 
 def _times(model: Json) -> Iterator[str]:
-    yield from (f"{_primary_entity(model)}__{item['name']}" for item in model["dimensions"] if item["type"] == "time")
+    yield from (f"{primary_entity(model)}__{item['name']}" for item in model["dimensions"] if item["type"] == "time")
 
 
 def _entities(models: list[Json]) -> dict[str, Entity]:
@@ -277,7 +277,8 @@ def _group_by_name(text: str) -> str:
     return "__".join(str(ast.literal_eval(argument)) for argument in call.args)
 
 
-def _primary_entity(model: Json) -> str | None:
+def primary_entity(model: Json) -> str | None:
+    """The entity that a row of the semantic model is; None where its rows are nothing by themselves."""
     named = model.get("primary_entity")
     return named or next((item["name"] for item in model["entities"] if item["type"] == "primary"), None)
 
@@ -291,7 +292,8 @@ def _grains_from(finest: str) -> tuple[str, ...]:
     return GRAINS[GRAINS.index(finest) :] if finest in GRAINS else GRAINS
 
 
-def _meta(item: Json) -> Json:
+def owners_words(item: Json) -> Json:
+    """`config.meta` of anything in the manifest: unit, owner, synonyms."""
     return (item.get("config") or {}).get("meta") or {}
 
 

@@ -118,6 +118,19 @@ class Observation:
         return Decision.ANSWERED if self.status < 400 else Decision.REFUSED  # noqa: PLR2004 - the caller's
 
     @property
+    def summary(self) -> dict[str, object]:
+        """What the log says of it, whatever the transport; what is not known is left out."""
+        facts: dict[str, object] = {
+            "status": CLIENT_GONE if self.is_cancelled else self.status,
+            "ms": round(self.duration_ns / 1e6, 1),
+            "code": self.code,
+        }
+        if (answer := self.answer) is not None:
+            facts |= {"query_id": answer.query_id, "metrics": answer.metrics, "rows": answer.rows}
+            facts |= {"cache": answer.origin, "publication": answer.publication}
+        return {name: value for name, value in facts.items() if value is not None}
+
+    @property
     def duration_ns(self) -> int:
         """From its beginning to its end, or until now."""
         return (self.ended_ns or time.perf_counter_ns()) - self.began_ns

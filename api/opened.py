@@ -38,6 +38,7 @@ class OpenPublication:
     warehouse: Warehouse
     definitions: Definitions = field(default_factory=Definitions)
     _visible: dict[Role, Catalog] = field(default_factory=dict, compare=False, repr=False)
+    _defined: dict[Role, Definitions] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def version(self) -> str:
@@ -67,9 +68,13 @@ class OpenPublication:
 
     def defined_for(self, grant: Grant) -> Definitions:
         """How what the grant's role sees is written down; expressions and filters for those who see SQL alone."""
-        hidden = self.catalog.metrics.keys() - self.visible_to(grant).metrics.keys()
-        shown = self.definitions.without(hidden)
-        return shown if grant.role.see_sql else shown.without_sql()
+        visible = self.visible_to(grant)
+        if grant.role not in self._defined:
+            if len(self._defined) >= _REMEMBERED_ROLES:
+                self._defined.clear()
+            shown = self.definitions.without(self.catalog.metrics.keys() - visible.metrics.keys())
+            self._defined[grant.role] = shown if grant.role.see_sql else shown.without_sql()
+        return self._defined[grant.role]
 
     async def compile(self, query: MetricQuery, grant: Grant, limits: PageLimits) -> CompiledQuery:
         """SQL and parameters of the question over the rows that count for the grant."""

@@ -9,7 +9,7 @@ from datetime import date
 from api.catalog import METRIC_TIME, Catalog, Dimension, DimensionKind, GroupBy, Metric, ValueType, nearest
 from api.comparison import Earlier, compared_columns, earlier
 from api.errors import InvalidQuery
-from api.filters import AllOf, Comparison, Filter, comparisons, depth, rewrite, typed
+from api.filters import Comparison, Filter, all_of, comparisons, depth, rewrite, typed
 from api.periods import CompareTo, DateRange, TimeRange, Unit, days, whole_units
 from api.zones import zone
 
@@ -150,7 +150,7 @@ def with_rows(checked: CheckedQuery, rows: Filter, catalog: Catalog) -> CheckedQ
         field = _joined(catalog, leaf.field, metrics)
         return typed(leaf, field=field.column, type_=field.type)
 
-    where = _all_of(checked.where, rewrite(rows, typed_row))
+    where = all_of(checked.where, rewrite(rows, typed_row))
     fields = (*checked.fields, *(_joined(catalog, leaf.field, metrics) for leaf in comparisons(rows)))
     return replace(checked, where=where, fields=fields)
 
@@ -321,11 +321,6 @@ def _checked_having(query: MetricQuery, columns: Collection[str]) -> Filter | No
         return typed(leaf, field=leaf.field, type_=ValueType.DECIMAL)
 
     return rewrite(query.having, checked) if query.having else None
-
-
-def _all_of(*parts: Filter | None) -> Filter | None:
-    present = tuple(part for part in parts if part is not None)
-    return AllOf(present) if len(present) > 1 else next(iter(present), None)
 
 
 def _checked_order(order: OrderBy, computed: Collection[str], group_by: Iterable[GroupBy]) -> OrderBy:

@@ -249,7 +249,6 @@ class SemanticLayer:
         with self._served.lease() as publication:
             compiled, _ = await _affordable(publication, query, grant, pages)
             observed().answer = _answered_with(compiled, publication.version)
-
             kept = await self._planned(principal, publication.version, compiled)
         schema: pa.Schema = Shaping.of(compiled, grant, secret=self._hash_secret).table(kept.table).schema
         return schema

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from api.catalog import Catalog
 from api.dbt_filter import parse_dbt_filter
+from api.filters import all_of
 from api.flight import listings
 from api.flight.calls import Argument, Call, Named, not_understood
-from api.flight.question import Asked, Compilation, Listing, Question, ValuesOf, all_of
+from api.flight.question import Asked, Compilation, Listing, Question, ValuesOf
 from api.query import MetricQuery, OrderBy
 from api.service import CacheUse
 

@@ -8,7 +8,6 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from api.filters import AllOf, Filter
 from api.query import MetricQuery
 from api.service import CacheUse
 
@@ -64,9 +63,3 @@ class Listing:
 
 
 Asked: TypeAlias = Question | Compilation | ValuesOf | Listing
-
-
-def all_of(*parts: Filter | None) -> Filter | None:
-    """The filter that holds where all of these do."""
-    present = tuple(part for part in parts if part is not None)
-    return AllOf(present) if len(present) > 1 else next(iter(present), None)

@@ -154,14 +154,4 @@ def _address(peer: str) -> str | None:
 
 
 def _log_end(seen: Observation, method: str) -> None:
-    facts: dict[str, object] = {
-        "method": method,
-        "action": seen.action,
-        "status": CLIENT_GONE if seen.is_cancelled else seen.status,
-        "ms": round(seen.duration_ns / 1e6, 1),
-        "code": seen.code,
-    }
-    if (answer := seen.answer) is not None:
-        facts |= {"query_id": answer.query_id, "metrics": answer.metrics, "rows": answer.rows}
-        facts |= {"cache": answer.origin, "publication": answer.publication}
-    _log.info("call", **{name: value for name, value in facts.items() if value is not None})
+    _log.info("call", method=method, action=seen.action, **seen.summary)

@@ -15,10 +15,10 @@ from sqlglot import exp
 from api.catalog import Catalog, nearest
 from api.dbt_filter import ParsedDbtFilter, parse_dbt_filter
 from api.errors import UnknownName
-from api.filters import AnyOf
+from api.filters import AnyOf, all_of
 from api.flight.around import parsed_select
 from api.flight.calls import not_understood
-from api.flight.question import Question, Shown, all_of
+from api.flight.question import Question, Shown
 from api.query import MetricQuery, OrderBy
 
 CATALOG = "insight"

@@ -9,7 +9,7 @@ from typing import TypeAlias, TypeVar
 
 from strawberry.types import Info as StrawberryInfo
 
-from api.catalog import Dimension, Metric
+from api.catalog import Dimension, Metric, speaks_of
 from api.deferred import DeferredQueries
 from api.errors import InvalidQuery, UnknownName
 from api.graphql.catalog_nodes import Known
@@ -92,10 +92,9 @@ def part(items: Sequence[Item], page: Paged) -> list[Item]:
     return list(items[page.first : page.end])
 
 
-def speaks_of(item: Metric | Dimension, terms: Collection[str]) -> bool:
-    """Whether name, label, description or a synonym has one of the terms in it; any item for no term."""
-    texts = [text.casefold() for text in (item.name, item.label, item.description, *item.synonyms)]
-    return not terms or any(term.casefold() in text for term in terms for text in texts)
+def matches(item: Metric | Dimension, terms: Collection[str]) -> bool:
+    """Whether it speaks of one of the terms; any item for no term."""
+    return not terms or any(speaks_of(item, term) for term in terms)
 
 
 def search_terms(search: str | None, more: Iterable[str] | None = None) -> tuple[str, ...]:

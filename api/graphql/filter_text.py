@@ -6,16 +6,8 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import assert_never
 
-from api.filters import AllOf, AnyOf, Comparison, Filter, Not, Operator, Value
+from api.filters import SYMBOLS, AllOf, AnyOf, Comparison, Filter, Not, Operator, Value
 
-_SYMBOLS = {
-    Operator.EQ: "=",
-    Operator.NE: "<>",
-    Operator.LT: "<",
-    Operator.LTE: "<=",
-    Operator.GT: ">",
-    Operator.GTE: ">=",
-}
 _PATTERNS = {Operator.CONTAINS: "%{}%", Operator.STARTS_WITH: "{}%", Operator.ENDS_WITH: "%{}"}
 
 
@@ -59,7 +51,7 @@ def _comparison(leaf: Comparison, *, is_on_metrics: bool) -> str:
         case Operator.CONTAINS | Operator.STARTS_WITH | Operator.ENDS_WITH:
             return f"{field} LIKE {_pattern(str(leaf.values[0]), _PATTERNS[leaf.operator])}"
         case _:
-            return f"{field} {_SYMBOLS[leaf.operator]} {values[0]}"
+            return f"{field} {SYMBOLS[leaf.operator]} {values[0]}"
 
 
 def _field(leaf: Comparison, *, is_on_metrics: bool) -> str:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import strawberry
 
 from api.catalog import Catalog, DimensionKind
 from api.dbt_filter import parse_dbt_filter
 from api.errors import InvalidQuery
-from api.filters import AllOf, Filter
+from api.filters import Filter, all_of
 from api.graphql.vocabulary import DatePart, TimeGranularity
 from api.query import MetricQuery, OrderBy
 
 _ALIAS = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
-Item = TypeVar("Item")
 
 
 @strawberry.input
@@ -141,12 +139,7 @@ def _aliases(metrics: Iterable[MetricInput], *, taken: Sequence[str]) -> dict[st
 def _filters(items: Iterable[WhereInput]) -> tuple[Filter | None, Filter | None]:
     """All of the filters, those on dimensions and those on metrics."""
     parsed = [parse_dbt_filter(item.sql) for item in items]
-    return _all_of([item.where for item in parsed]), _all_of([item.having for item in parsed])
-
-
-def _all_of(parts: Iterable[Filter | None]) -> Filter | None:
-    present = tuple(part for part in parts if part is not None)
-    return AllOf(present) if len(present) > 1 else next(iter(present), None)
+    return all_of(*(item.where for item in parsed)), all_of(*(item.having for item in parsed))
 
 
 def _order(item: OrderByInput, catalog: Catalog, *, group_by: Sequence[str], aliases: Mapping[str, str]) -> OrderBy:

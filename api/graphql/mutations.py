@@ -9,7 +9,7 @@ from dataclasses import replace
 import strawberry
 
 from api.errors import Failure, RequestError, TooManyRequests, UnknownName
-from api.filters import AllOf, Comparison, Operator
+from api.filters import Comparison, Filter, Operator, all_of
 from api.graphql.asking import Asking, Info
 from api.graphql.faults import note
 from api.graphql.handles import Handle
@@ -207,10 +207,10 @@ def _values(asking: Asking, metrics: list[MetricInput] | None, group_by: list[Gr
     return Question(query=replace(asked, metrics=names(metrics), where=_present(asking, grouped)))
 
 
-def _present(asking: Asking, group_by: tuple[str, ...]) -> AllOf | Comparison | None:
+def _present(asking: Asking, group_by: tuple[str, ...]) -> Filter | None:
     role = asking.layer.role(asking.principal)
-    parts = tuple(Comparison(field=name, operator=Operator.IS_NOT_NULL) for name in group_by if not role.hashes(name))
-    return AllOf(parts) if len(parts) > 1 else next(iter(parts), None)
+    seen = (name for name in group_by if not role.hashes(name))
+    return all_of(*(Comparison(field=name, operator=Operator.IS_NOT_NULL) for name in seen))
 
 
 async def _submitted(asking: Asking, handle: Handle, made: Callable[[], Question]) -> Handle:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
+from typing import TypeVar
 
 import strawberry
 
 from api.answer import Answer
-from api.graphql.asking import Info, paged, part, search_terms, speaks_of
+from api.graphql.asking import Info, matches, paged, part, search_terms
 from api.graphql.catalog_nodes import DimensionNode, EntityDimension, EntityNode, MetricNode, SavedQueryNode, upper
 from api.graphql.definition_nodes import MeasureNode, grains
 from api.graphql.handles import Handle
@@ -16,6 +18,8 @@ from api.graphql.inputs import GroupByInput, MetricInput, group_by_name, names
 from api.graphql.result_nodes import PAGE_ROWS, QueryRecordNode, QueryResultNode, refused, stored
 from api.graphql.vocabulary import BigInteger, SqlDialect, SqlEngine, TimeGranularity
 from api.publication import PublicationInfo
+
+PageNode = TypeVar("PageNode")
 
 
 @strawberry.type(name="MetricResultPage")
@@ -143,7 +147,7 @@ class Queries:
     ) -> list[MetricNode]:
         """The metrics, in name order."""
         found = info.context.known(environment_id).metrics()
-        return [item for item in found if speaks_of(item.found, search_terms(search))]
+        return [item for item in found if matches(item.found, search_terms(search))]
 
     @strawberry.field
     def metrics_paginated(
@@ -160,15 +164,8 @@ class Queries:
         known = info.context.known(environment_id)
         joined = known.joined_to([group_by_name(item, known.catalog) for item in group_by or ()])
         terms = _terms(search, search_terms)
-        found = [item for item in joined if speaks_of(item.found, terms)]
-        page = paged(len(found), number=page_num, size=page_size)
-        return MetricPageNode(
-            items=part(found, page),
-            page_num=page.number,
-            page_size=page.size,
-            total_items=page.total,
-            total_pages=page.count,
-        )
+        found = [item for item in joined if matches(item.found, terms)]
+        return _page(MetricPageNode, found, number=page_num, size=page_size)
 
     @strawberry.field
     def dimensions(
@@ -180,7 +177,7 @@ class Queries:
     ) -> list[DimensionNode]:
         """The dimensions that join to every one of the metrics; all for none."""
         found = info.context.known(environment_id).dimensions(names(metrics))
-        return [item for item in found if speaks_of(item.found, search_terms(search))]
+        return [item for item in found if matches(item.found, search_terms(search))]
 
     @strawberry.field
     def dimensions_paginated(
@@ -194,15 +191,8 @@ class Queries:
     ) -> DimensionPageNode:
         """A page of the dimensions that join to every one of the metrics."""
         known = info.context.known(environment_id).dimensions(names(metrics))
-        found = [item for item in known if speaks_of(item.found, search_terms(search))]
-        page = paged(len(found), number=page_num, size=page_size)
-        return DimensionPageNode(
-            items=part(found, page),
-            page_num=page.number,
-            page_size=page.size,
-            total_items=page.total,
-            total_pages=page.count,
-        )
+        found = [item for item in known if matches(item.found, search_terms(search))]
+        return _page(DimensionPageNode, found, number=page_num, size=page_size)
 
     @strawberry.field
     def entities(
@@ -223,15 +213,8 @@ class Queries:
     ) -> EntityPageNode:
         """A page of the entities whose keys join to every one of the metrics."""
         known = info.context.known(environment_id).entities(names(metrics))
-        found = [item for item in known if speaks_of(item.found, search_terms(search))]
-        page = paged(len(found), number=page_num, size=page_size)
-        return EntityPageNode(
-            items=part(found, page),
-            page_num=page.number,
-            page_size=page.size,
-            total_items=page.total,
-            total_pages=page.count,
-        )
+        found = [item for item in known if matches(item.found, search_terms(search))]
+        return _page(EntityPageNode, found, number=page_num, size=page_size)
 
     @strawberry.field
     def group_bys_paginated(
@@ -246,15 +229,8 @@ class Queries:
         """A page of all that the metrics can be grouped by."""
         known = info.context.known(environment_id)
         every: list[EntityNode | DimensionNode] = [*known.entities(names(metrics)), *known.dimensions(names(metrics))]
-        found = [item for item in every if speaks_of(item.found, search_terms(search))]
-        page = paged(len(found), number=page_num, size=page_size)
-        return GroupByPageNode(
-            items=part(found, page),
-            page_num=page.number,
-            page_size=page.size,
-            total_items=page.total,
-            total_pages=page.count,
-        )
+        found = [item for item in every if matches(item.found, search_terms(search))]
+        return _page(GroupByPageNode, found, number=page_num, size=page_size)
 
     @strawberry.field
     def measures(
@@ -306,14 +282,7 @@ class Queries:
             for item in info.context.known(environment_id).saved_queries()
             if any(term in (text or "").casefold() for text in (item.name, item.label, item.description))
         ]
-        page = paged(len(found), number=page_num, size=page_size)
-        return SavedQueryPageNode(
-            items=part(found, page),
-            page_num=page.number,
-            page_size=page.size,
-            total_items=page.total,
-            total_pages=page.count,
-        )
+        return _page(SavedQueryPageNode, found, number=page_num, size=page_size)
 
     @strawberry.field
     def saved_query(
@@ -390,6 +359,18 @@ class Queries:
         kept = await asyncio.to_thread(layer.publications)
         current = layer.publication().version
         return [PublicationNode.of(found, current=current) for found in kept]
+
+
+def _page(node: Callable[..., PageNode], found: Sequence[object], *, number: int, size: int | None) -> PageNode:
+    """One page of what was found, as a node of its kind."""
+    page = paged(len(found), number=number, size=size)
+    return node(
+        items=part(found, page),
+        page_num=page.number,
+        page_size=page.size,
+        total_items=page.total,
+        total_pages=page.count,
+    )
 
 
 def _terms(search: str | None, more: list[str] | None) -> tuple[str, ...]:

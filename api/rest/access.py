@@ -56,8 +56,8 @@ async def caller(request: Request) -> Principal:
     """Who asks, for a transport that renders refusals itself; raises what `principal` does."""
     scheme, _, credential = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "token" and credential:  # some of dbt's clients call it so
-        return await principal(request, HTTPAuthorizationCredentials(scheme=scheme, credentials=credential), None)
-    return await principal(request, await _bearer(request), await _header(request))
+        return await _admitted(request, credential)
+    return await admitted(request)
 
 
 async def deferred_queries(request: Request) -> DeferredQueries:

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
 
-from api.catalog import Metric
+from api.catalog import speaks_of
 from api.errors import InvalidQuery
 from api.query import MAX_METRICS
 from api.rest import formats, problems
@@ -62,7 +62,7 @@ async def list_metrics(
 ) -> Listing[MetricResource]:
     """The metrics, in name order."""
     metrics = layer.catalog(caller).metrics.values()
-    found = [MetricResource.of(metric) for metric in metrics if search is None or _speaks_of(metric, search)]
+    found = [MetricResource.of(metric) for metric in metrics if search is None or speaks_of(metric, search)]
     return page(found, key=lambda metric: metric.name, limit=limit, cursor=cursor)
 
 
@@ -135,11 +135,6 @@ async def list_entities(layer: Layer, caller: Caller) -> Listing[EntityResource]
 async def list_saved_queries(layer: Layer, caller: Caller) -> Listing[SavedQueryResource]:
     """The named questions."""
     return whole([SavedQueryResource.of(saved) for saved in layer.catalog(caller).saved_queries.values()])
-
-
-def _speaks_of(metric: Metric, search: str) -> bool:
-    texts = (metric.name, metric.label, metric.description, *metric.synonyms)
-    return any(search.casefold() in text.casefold() for text in texts)
 
 
 def _names(commas: str | None) -> tuple[str, ...]:

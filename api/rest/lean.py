@@ -12,9 +12,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from api.rest import access
-
-_JSON = "application/json"
+from api.rest import access, formats
 
 
 class LeanRoute(APIRoute):
@@ -45,7 +43,11 @@ class LeanRoute(APIRoute):
 
     async def _plain_body(self, request: Request) -> object | None:
         """The valid body of a request that has nothing else to check; None where there is more to it."""
-        if self.body_field is None or request.scope["query_string"] or request.headers.get("content-type") != _JSON:
+        if (
+            self.body_field is None
+            or request.scope["query_string"]
+            or request.headers.get("content-type") != formats.JSON
+        ):
             return None
         try:
             content = json.loads(await request.body(), object_pairs_hook=_unique)

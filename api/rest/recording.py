@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import structlog
 from fastapi.routing import APIRoute
@@ -112,17 +112,7 @@ class Recording:
 
     def _log_end(self) -> None:
         seen, log = self._observation, _log.debug if self._scope["path"] in _PROBES else _log.info
-        facts: dict[str, Any] = {
-            "method": seen.method,
-            "path": self._scope["path"],
-            "status": CLIENT_GONE if seen.is_cancelled else seen.status,
-            "ms": round(seen.duration_ns / 1e6, 1),
-            "code": seen.code,
-        }
-        if (answer := seen.answer) is not None:
-            facts |= {"query_id": answer.query_id, "metrics": answer.metrics, "rows": answer.rows}
-            facts |= {"cache": answer.origin, "publication": answer.publication}
-        log("request", **{name: value for name, value in facts.items() if value is not None})
+        log("request", method=seen.method, path=self._scope["path"], **seen.summary)
 
 
 def _parameters(route: APIRoute, scope: Scope) -> Mapping[str, object]:

@@ -7,7 +7,6 @@ decided and recorded as ever.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -15,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.answer import Given
 from api.observation import observed
+from api.recent import Recent
 from api.rest import access
 from api.rest.queries import AnswerResponse
 
@@ -34,7 +34,6 @@ class _Kept:
     given: Given
     response: AnswerResponse
     route: object
-    size_bytes: int
 
 
 class Repeats:
@@ -42,8 +41,7 @@ class Repeats:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
-        self._held_bytes = 0
+        self._kept: Recent[_Key, _Kept] = Recent(_BUDGET_BYTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a repeated request, pass any other on."""
@@ -53,7 +51,6 @@ class Repeats:
         message = await receive()
         key = (message.get("body"), *(header for header in scope["headers"] if header[0] not in _OWN))
         if (kept := self._kept.get(key)) is not None and (response := await _again(kept, Request(scope))) is not None:
-            self._kept.move_to_end(key)
             await response(scope, receive, send)
             return
         await self._app(scope, _beginning_with(message, receive), send)
@@ -67,15 +64,7 @@ class Repeats:
         if size_bytes > _LARGEST_BYTES:
             return
         given = Given(answer=response.answer, query=seen.query, told=seen.answer)
-        self._drop(key)
-        self._kept[key] = _Kept(given=given, response=response, route=scope["route"], size_bytes=size_bytes)
-        self._held_bytes += size_bytes
-        while self._held_bytes > _BUDGET_BYTES:
-            self._drop(next(iter(self._kept)))
-
-    def _drop(self, key: _Key) -> None:
-        if (kept := self._kept.pop(key, None)) is not None:
-            self._held_bytes -= kept.size_bytes
+        self._kept.put(key, _Kept(given=given, response=response, route=scope["route"]), size_bytes=size_bytes)
 
 
 async def _again(kept: _Kept, request: Request) -> AnswerResponse | None:

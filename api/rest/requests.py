@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, TypeVar
@@ -21,7 +21,7 @@ from pydantic import (
 
 from api.dbt_filter import MAX_CHARACTERS, parse_dbt_filter
 from api.errors import InvalidQuery
-from api.filters import AllOf, AnyOf, Comparison, Filter, Not, Operator, Value
+from api.filters import AllOf, AnyOf, Comparison, Filter, Not, Operator, Value, all_of
 from api.periods import MAX_UNITS, CompareTo, DateRange, LastUnits, Preset, TimeRange, Unit, day
 from api.query import MAX_COMPARISONS, MetricQuery, OrderBy
 
@@ -306,8 +306,8 @@ class QueryBody(Body):
         return MetricQuery(
             metrics=self.metrics,
             group_by=self.group_by,
-            where=_all([*where, *(text.where for text in texts if text.where)]),
-            having=_all([*having, *(text.having for text in texts if text.having)]),
+            where=all_of(*where, *(text.where for text in texts)),
+            having=all_of(*having, *(text.having for text in texts)),
             time_range=self.time_range.parsed() if self.time_range else None,
             compare_to=self.compare_to,
             order_by=tuple(order.parsed() for order in self.order_by),
@@ -327,10 +327,6 @@ class ExportBody(QueryBody):
     offset: Annotated[int, Field(ge=0, le=0, strict=True), WHOLE] = Field(
         0, description="An export begins with the first row."
     )
-
-
-def _all(parts: Sequence[Filter]) -> Filter | None:
-    return AllOf(tuple(parts)) if len(parts) > 1 else next(iter(parts), None)
 
 
 # Every key of every body, to propose one for what is none.

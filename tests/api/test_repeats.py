@@ -122,15 +122,15 @@ async def test_a_request_that_was_kept_as_json_is_refused_as_anything_else(admin
 
 
 async def test_what_is_kept_has_a_budget(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repeats, "_BUDGET_BYTES", 20_000)
+    (repeated,) = _of_application(admin)
+    kept = repeated._kept  # noqa: SLF001
+    monkeypatch.setattr(kept, "_budget_bytes", 20_000)
     for limit in range(1, 40):
         await ask(admin, QUERY | {"limit": limit})
 
-    (kept,) = _of_application(admin)
-
-    assert 1 < len(kept._kept) < 12  # noqa: SLF001
-    assert kept._held_bytes <= 20_000  # noqa: SLF001
-    assert kept._held_bytes == sum(each.size_bytes for each in kept._kept.values())  # noqa: SLF001
+    assert 1 < len(kept) < 12
+    assert kept.held_bytes <= 20_000
+    assert kept.held_bytes == sum(size_bytes for _, size_bytes in kept._kept.values())  # noqa: SLF001
 
 
 def _of_application(client: Client) -> list[repeats.Repeats]:
