@@ -72,8 +72,7 @@ def metrics(
     if as_json:
         typer.echo(json.dumps(found))
     else:
-        rows = [{key: metric[key] for key in ("name", "unit", "description")} for metric in found]
-        typer.echo(render_table(rows, columns=["name", "unit", "description"]))
+        typer.echo(render_table(found, columns=["name", "unit", "description"]))
 
 
 @app.command()

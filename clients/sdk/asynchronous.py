@@ -1,0 +1,215 @@
+"""The client for asyncio; everything as the one that blocks has it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, BinaryIO, Self, TypeVar
+
+import httpx
+import pyarrow as pa
+
+from clients.sdk.answers import Answer, Cell, Dimension, Metric, SavedQuery, read_arrow
+from clients.sdk.errors import broken_off, refusal, unreachable
+from clients.sdk.exchange import Pause, Retries, Steps
+from clients.sdk.operations import ARROW, EXPORT_TIMEOUT_S, JSON, TIMEOUT_S, Operations
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """Speaks to one service with one key, for asyncio; close it, or use it in an `async with` block.
+
+    Every method raises `ApiError` where the service refuses or cannot be reached.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        retries: Retries = Retries(),  # noqa: B008 - immutable
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout_s, transport=transport)
+        self._operations = Operations(retries)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def wait_until_ready(self, seconds: float) -> None:
+        """Return as soon as the service can answer queries; raises if it cannot after that many seconds."""
+        await self._run(self._operations.ready(seconds))
+
+    async def metrics(self, search: str | None = None) -> list[Metric]:
+        """Every metric, or those that speak of `search`, in name order."""
+        return await self._run(self._operations.metrics(search))
+
+    async def metric(self, name: str) -> Metric:
+        """The metric of that name."""
+        return await self._run(self._operations.metric(name))
+
+    async def dimensions(self, metrics: Sequence[str] = ()) -> list[Dimension]:
+        """The dimensions, in name order; with `metrics`, those that all of them have in common."""
+        return await self._run(self._operations.dimensions(metrics))
+
+    async def values(
+        self, dimension: str, *, metrics: Sequence[str] = (), search: str | None = None, limit: int = 1_000
+    ) -> list[Cell]:
+        """The values of a dimension, in order and at most `limit` (1,000 is the most)."""
+        body = await self._run(self._operations.values(dimension, metrics, search, limit))
+        values: list[Cell] = body["data"]
+        return values
+
+    async def saved_queries(self) -> list[SavedQuery]:
+        """The named questions."""
+        return await self._run(self._operations.saved_queries())
+
+    async def saved_query(self, name: str) -> Answer:
+        """The answer of a named question."""
+        return await self._run(self._operations.saved_query(name))
+
+    async def freshness(self) -> dict[str, Any]:
+        """How fresh the current publication is, source by source, and its as-of date."""
+        return await self._run(self._operations.freshness())
+
+    async def publications(self) -> list[dict[str, Any]]:
+        """The versions of data and definitions."""
+        return await self._run(self._operations.publications())
+
+    async def lineage(self, metric: str) -> dict[str, Any]:
+        """Where a metric comes from, down to the sources; needs a role that sees SQL."""
+        return await self._run(self._operations.lineage(metric))
+
+    async def query(self, request: Mapping[str, Any]) -> Answer:
+        """The answer (`data`, `columns`, `meta`) to a request of the contract; fractions are exact `Decimal`s."""
+        return await self._run(self._operations.query(request))
+
+    async def compile(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The SQL of a request and the values bound to it, without running it; needs a role that sees SQL."""
+        return await self._run(self._operations.compiled(request))
+
+    async def query_bytes(self, request: Mapping[str, Any], *, media_type: str) -> bytes:
+        """The answer in another format: `text/csv`, or the NDJSON, Arrow or Parquet type."""
+        content, _ = await self._run(self._operations.page(request, media_type))
+        return content
+
+    async def table(self, request: Mapping[str, Any]) -> pa.Table:
+        """The whole answer as one Arrow table, all from one publication; `limit` is the rows fetched at a time."""
+        return read_arrow([page async for page in self.pages_bytes(request, media_type=ARROW)])
+
+    async def pages(self, request: Mapping[str, Any]) -> AsyncIterator[Answer]:
+        """The whole answer, `limit` rows at a time, all from one publication.
+
+        Raises
+        ------
+        ApiError
+            As for `query`; with the code `cursor_expired` if the data were published anew on the way: begin again.
+        """
+        async for content in self.pages_bytes(request, media_type=JSON):
+            yield Answer.read(content)
+
+    async def pages_bytes(self, request: Mapping[str, Any], *, media_type: str) -> AsyncIterator[bytes]:
+        """As `pages`, each in another format."""
+        rest: Mapping[str, Any] | None = request
+        while rest is not None:
+            content, rest = await self._run(self._operations.page(rest, media_type))
+            yield content
+
+    async def export(
+        self,
+        request: Mapping[str, Any],
+        target: BinaryIO,
+        *,
+        media_type: str,
+        progress: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        """Write all the rows of the answer to the target, as they arrive; any number of them, in little memory.
+
+        `progress` is called with the number of bytes after each part.
+
+        Raises
+        ------
+        ApiError
+            The service refused, or the export broke off: then what was written is not whole.
+        """
+        asked = self._http.stream(
+            "POST", "/v1/export", json=request, headers={"Accept": media_type}, timeout=EXPORT_TIMEOUT_S
+        )
+        try:
+            async with asked as response:
+                if response.is_error:
+                    await response.aread()
+                    raise refusal(response)
+                async for part in response.aiter_bytes():
+                    target.write(part)
+                    progress(response.num_bytes_downloaded)
+        except httpx.RemoteProtocolError as error:
+            raise broken_off() from error
+        except httpx.HTTPError as error:
+            raise unreachable(self._http.base_url, error) from error
+
+    async def submit(self, request: Mapping[str, Any]) -> str:
+        """The id of the request, which now waits to be run in the background; for those that take long."""
+        return await self._run(self._operations.submit(request))
+
+    async def submitted(self, query_id: str) -> dict[str, Any]:
+        """How far a submitted query is: its `state`, and in the end `row_count` or `error`."""
+        return await self._run(self._operations.submitted(query_id))
+
+    async def wait(self, query_id: str, *, seconds: float = math.inf) -> dict[str, Any]:
+        """The submitted query, once it has succeeded.
+
+        Raises
+        ------
+        ApiError
+            It failed or was cancelled, or has not finished after that many seconds (`not_finished`); then it goes on.
+        """
+        return await self._run(self._operations.finished(query_id, seconds))
+
+    async def result_pages(self, query_id: str, *, rows: int | None = None) -> AsyncIterator[Answer]:
+        """The answer (as `query` has it) of a submitted query that has succeeded, page by page."""
+        page, count = 1, 1
+        while page <= count:
+            answer = await self._run(self._operations.result_page(query_id, page, rows))
+            page, count = page + 1, answer.meta["page_count"]
+            yield answer
+
+    async def cancel(self, query_id: str) -> None:
+        """End a submitted query: stop it, or let its rows go."""
+        await self._run(self._operations.cancel(query_id))
+
+    async def _run(self, steps: Steps[T]) -> T:
+        try:
+            step = next(steps)
+            while True:
+                if isinstance(step, Pause):
+                    await asyncio.sleep(step.seconds)
+                    step = steps.send(None)
+                    continue
+                try:
+                    response = await self._http.request(
+                        step.method, step.path, params=step.params, json=step.json, headers=step.headers
+                    )
+                except httpx.HTTPError as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(response)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        except httpx.HTTPError as error:
+            raise unreachable(self._http.base_url, error) from error

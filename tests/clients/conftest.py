@@ -1,0 +1,33 @@
+"""One served publication for all tests of the clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from clients.sdk import Client
+from tests.conftest import Published
+from tests.server import Server
+
+
+@pytest.fixture(scope="session")
+def running(synthetic: Published, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The service over the synthetic publication, as a process of its own."""
+    server = Server(synthetic.settings.publication_dir, tmp_path_factory.mktemp("running"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def running_key(running: Server) -> str:
+    """A key of it that may do everything."""
+    return running.key("clients")
+
+
+@pytest.fixture
+def client(running: Server, running_key: str) -> Iterator[Client]:
+    """The SDK's client of it."""
+    with Client(running.url, key=running_key) as made:
+        yield made
