@@ -51,7 +51,8 @@ class DimensionKind(StrEnum):
 class Dimension:
     """Something to group or filter by, under its full name (`customer__location`, `metric_time`, `product`).
 
-    `model` is the semantic model that it is a column of; `metric_time` has none.
+    `model` is the semantic model that it is a column of; `metric_time` has none. `value_synonyms` says what people call
+    values: ("F", ("women", "female")).
     """
 
     name: str
@@ -64,6 +65,7 @@ class Dimension:
     grains: tuple[str, ...] = ()
     date_parts: tuple[str, ...] = ()
     synonyms: tuple[str, ...] = ()
+    value_synonyms: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 def speaks_of(item: Metric | Dimension, text: str) -> bool:

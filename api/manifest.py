@@ -96,6 +96,7 @@ def _dimensions(model: Json, column_types: ColumnTypes) -> Iterator[Dimension]:
             grains=grains,
             date_parts=date_parts(grains),
             synonyms=tuple(meta.get("synonyms", ())),
+            value_synonyms=tuple((value, tuple(words)) for value, words in meta.get("value_synonyms", {}).items()),
         )
 
 

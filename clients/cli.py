@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
+from clients.connection import connected, service_url
 from clients.filter_text import parse_filter
 from clients.render import render_chart, render_table
 from clients.sdk import ApiError, Client
@@ -67,7 +68,7 @@ def metrics(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """List the metrics, with what each counts."""
-    with _client() as client:
+    with connected() as client:
         found = client.metrics(search)
     if as_json:
         typer.echo(json.dumps(found))
@@ -111,7 +112,7 @@ def query(
         "limit": limit,
     }
     request = {key: value for key, value in request.items() if value}
-    with _client() as client:
+    with connected() as client:
         if is_whole and output in _STREAMED:
             _export(client, {name: value for name, value in request.items() if name != "limit"}, output, out)
         else:
@@ -132,10 +133,10 @@ def welcome(
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the service.")] = 60.0,
 ) -> None:
     """Wait until the service is ready, then say how to ask it."""
-    with _client() as client:
+    with connected() as client:
         client.wait_until_ready(wait)
     exports = "\n".join(f"  export {name}={quote(os.environ[name])}" for name in _PLACES if name in os.environ)
-    typer.echo(_WELCOME.format(url=_url(), key=os.environ.get("INSIGHT_API_KEY", ""), exports=exports))
+    typer.echo(_WELCOME.format(url=service_url(), key=os.environ.get("INSIGHT_API_KEY", ""), exports=exports))
 
 
 # What tells the everyday commands which service and which data are meant.
@@ -225,14 +226,6 @@ def _show(content: bytes, out: Path | None) -> None:
         out.write_bytes(content)
         return
     sys.stdout.buffer.write(content if content.endswith(b"\n") else content + b"\n")
-
-
-def _client() -> Client:
-    return Client(_url(), key=os.environ.get("INSIGHT_API_KEY"))
-
-
-def _url() -> str:
-    return os.environ.get("INSIGHT_API_URL", "http://127.0.0.1:8000").rstrip("/")
 
 
 def _add_commands() -> None:

@@ -85,6 +85,9 @@ class DimensionResource(Resource):
         description="For a time: append one, as in `metric_time__extract_month`; a number, dow 1 on Monday to 7."
     )
     synonyms: list[str]
+    value_synonyms: dict[str, list[str]] = Field(
+        description="What people call some of the values, by value; truth values are `true` and `false`."
+    )
 
     @classmethod
     def of(cls, dimension: Dimension) -> DimensionResource:
@@ -99,6 +102,7 @@ class DimensionResource(Resource):
             grains=list(dimension.grains),
             date_parts=list(dimension.date_parts),
             synonyms=list(dimension.synonyms),
+            value_synonyms={value: list(words) for value, words in dimension.value_synonyms},
         )
 
 

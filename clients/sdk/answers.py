@@ -46,6 +46,7 @@ class Dimension(TypedDict):
     grains: list[str]
     date_parts: list[str]
     synonyms: list[str]
+    value_synonyms: dict[str, list[str]]
 
 
 class SavedQuery(TypedDict):
@@ -136,7 +137,7 @@ _READERS: Mapping[str, Callable[[Any], object]] = {
 
 
 def _array(values: list[Cell], type_: str | None) -> pa.Array:
-    read = _READERS.get(type_ or "", lambda value: value)
+    read: Callable[[Any], object] = _READERS.get(type_ or "", lambda value: value)
     return pa.array([None if value is None else read(value) for value in values])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from clients.planner import Snapshot, take_snapshot
 from clients.sdk import Client
 from tests.conftest import Published
 from tests.server import Server
@@ -31,3 +32,10 @@ def client(running: Server, running_key: str) -> Iterator[Client]:
     """The SDK's client of it."""
     with Client(running.url, key=running_key) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def snapshot(running: Server, running_key: str) -> Snapshot:
+    """What a planner knows of it, with all rights."""
+    with Client(running.url, key=running_key) as client:
+        return take_snapshot(client)

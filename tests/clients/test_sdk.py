@@ -135,7 +135,8 @@ def test_a_name_stays_one_part_of_the_path(client: Client) -> None:
     with pytest.raises(ApiError) as refused:
         client.metric("../publications?x=")
 
-    assert refused.value.code in ("unknown_metric", "not_found")
+    assert refused.value.status == 404
+    assert refused.value.code in ("unknown_metric", "unknown_path")
 
 
 def test_nobody_at_the_address_is_an_error_with_a_hint() -> None:

@@ -1,0 +1,89 @@
+"""One turn of a conversation, read: spans and times become a draft.
+
+Each pass takes the items that it can explain off the board, in an order that settles what a word stands for: a number
+after "over" is a condition before it can be anything else, a name after "by" a group before it can be a metric. What no
+pass explains, and is no mere connective, is named in the refusal: nothing of a question is passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from clients.planner.draft import Cue, Draft
+from clients.planner.index import Index
+from clients.planner.reading import moments, names, quantities, values
+from clients.planner.reading.board import Board
+from clients.planner.snapshot import Snapshot
+from clients.planner.spans import Span
+from clients.planner.times import Item, When
+
+_PASSES: tuple[Callable[[Board], None], ...] = (
+    moments.read_times,
+    quantities.read_conditions,
+    quantities.read_keys,
+    quantities.read_ranking,
+    moments.read_changes,
+    values.read_everywhere,
+    values.read_values,
+    names.read_groups,
+    names.read_grains,
+    names.read_metrics,
+    names.read_rest_of_dimensions,
+    names.read_partial_names,
+    names.doubt_unconnected_metrics,
+)
+# Connectives: they say how the rest belongs together, and may be left over.
+_CONNECTIVES = frozenset(
+    ("filler", "noun", "by", "for", "from", "to", "and", "which", "follow", "add", "drop", "all", "split")
+).union(("compare", "change", "rank", "this", "eq", "sort", "trend"))
+
+
+def read_turn(items: Sequence[Item], index: Index, snapshot: Snapshot) -> Draft:
+    """What the turn says.
+
+    Raises
+    ------
+    Unanswerable
+        A word is unknown, or has no place in any request.
+    """
+    board = Board(items, index, snapshot)
+    cue = _cue(board)
+    for read in _PASSES:
+        read(board)
+    _refuse_the_rest(board)
+    found = board.found
+    return Draft(
+        metrics=tuple(dict.fromkeys(found.metrics[place] for place in sorted(found.metrics))),
+        candidates=found.candidates,
+        group_by=tuple(dict.fromkeys(found.group_by)),
+        loose=tuple(found.loose),
+        where=(*values.filters(board), *found.where),
+        having=tuple(found.having),
+        days=found.time.days if found.time else None,
+        when=found.time.when if found.time else When.IN,
+        versus=found.versus,
+        ranking=found.ranking,
+        is_trend=found.is_trend,
+        everywhere=tuple(found.everywhere),
+        cue=cue,
+    )
+
+
+def _cue(board: Board) -> Cue:
+    cues = {"follow": Cue.FOLLOWS, "add": Cue.ADDS, "split": Cue.BREAKS_DOWN, "drop": Cue.DROPS}
+    cue = Cue.NONE
+    for kind, meant in cues.items():
+        if board.has(kind):
+            cue |= meant
+    if board.items and board.sense(0, "and", "by"):
+        cue |= Cue.FOLLOWS
+    return cue
+
+
+def _refuse_the_rest(board: Board) -> None:
+    left = [board.items[place] for place in sorted(board.left)]
+    unexplained = [
+        item for item in left if isinstance(item, Span) and not any(sense.kind in _CONNECTIVES for sense in item.senses)
+    ]
+    if unexplained:
+        board.refuse(unexplained)

@@ -1,0 +1,69 @@
+"""What a turn says of time: when, and compared with when."""
+
+from __future__ import annotations
+
+from clients.planner.calendars import Days
+from clients.planner.draft import Versus
+from clients.planner.reading.board import Board
+from clients.planner.times import Time, When
+
+
+def read_times(board: Board) -> None:
+    """Take the times: the one that is asked for, and the one that it is compared with."""
+    places = [place for place, item in enumerate(board.items) if isinstance(item, Time)]
+    for place in places:
+        time = board.items[place]
+        assert isinstance(time, Time)  # noqa: S101 - as selected
+        board.take(place)
+        if board.sense(place - 1, "versus"):
+            board.take(place - 1)
+            board.found.versus = Versus(days=time.days)
+        elif time.when is When.EARLIER and board.found.time is not None:
+            board.found.versus = Versus()
+        elif board.found.time is None:
+            board.found.time = time
+        else:
+            _join_times(board, place, time)
+    _read_change_between(board)
+
+
+def _join_times(board: Board, place: int, time: Time) -> None:
+    """A second time: compared with the first, or next to it."""
+    first = board.found.time
+    if first is None or first.days is None or time.days is None:
+        board.refuse(time.spans)
+    if board.has("compare", "change"):
+        board.found.versus = Versus(days=time.days)
+    elif (time.days.start - first.days.end).days == 1 and _is_listed(board, place):
+        board.found.time = Time(
+            when=When.IN, days=Days(start=first.days.start, end=time.days.end), spans=first.spans + time.spans
+        )
+    else:
+        board.refuse(time.spans)
+
+
+def _is_listed(board: Board, place: int) -> bool:
+    """Whether it goes on with a list of times: after "and", or right behind another one."""
+    before = board.items[place - 1]
+    return isinstance(before, Time) or before.sense("and") is not None
+
+
+def _read_change_between(board: Board) -> None:
+    """A range of two neighbours, where a change is asked for, compares them."""
+    time = board.found.time
+    if time and time.parts and board.has("compare", "change"):
+        first, second = time.parts
+        board.found.time = Time(when=When.IN, days=second, spans=time.spans)
+        board.found.versus = Versus(days=first)
+
+
+def read_changes(board: Board) -> None:
+    """Take comparisons that name no period of their own: "year over year"."""
+    for place in list(board.places("on_year", "on_period")):
+        sense = board.sense(place, "on_year", "on_period")
+        if sense is None:
+            continue
+        board.take(place)
+        board.take(*([place - 1] if board.sense(place - 1, "versus") else []))
+        unit = None if sense.value in (None, "any") else str(sense.value)
+        board.found.versus = Versus(unit=unit, is_year_before=sense.kind == "on_year")

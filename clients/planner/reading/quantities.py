@@ -1,0 +1,178 @@
+"""What a turn says with numbers: conditions, keys, the first so many."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from clients.planner.draft import METRIC_TIME, Condition, Ranking, Scalar
+from clients.planner.errors import Unanswerable
+from clients.planner.reading.board import Board, is_plural_span
+from clients.planner.spans import Span
+
+_DEFAULT_LIMIT = 10
+_COMPARATORS = ("gt", "gte", "lt", "lte", "eq", "between")
+
+
+def read_conditions(board: Board) -> None:
+    """Take comparators with their numbers, and what they are conditions on."""
+    for place in list(board.places(*_COMPARATORS)):
+        comparator = board.sense(place, *_COMPARATORS)
+        if comparator is None:
+            continue
+        numbers, after = _numbers(board, place + 1, is_pair=comparator.kind == "between")
+        if numbers:
+            _condition(board, comparator.kind, place, after, numbers)
+
+
+def _numbers(board: Board, place: int, *, is_pair: bool) -> tuple[list[Span], int]:
+    """The one or two numbers there, and the place after them."""
+    first = board.span(place)
+    if first is None or first.sense("number", "cardinal") is None:
+        return [], place
+    if not is_pair:
+        return [first], place + 1
+    second = board.span(place + 2)
+    if second is None or second.sense("number", "cardinal") is None or not board.sense(place + 1, "and", "to"):
+        return [], place
+    return [first, second], place + 3
+
+
+def _condition(board: Board, operator: str, place: int, after: int, numbers: list[Span]) -> None:
+    """A condition on the metric right behind the numbers, else on what stands before the comparator."""
+    before = (board.sense(place - 1, "and", "which") and board.span(place - 2)) or board.span(place - 1)
+    behind = board.span(after)
+    board.take(*range(place, after))
+    if behind is not None and (sense := behind.sense("metric")) is not None:
+        _having(board, after, sense.name, operator, numbers)
+    elif before is not None and (numeric := _numeric(board, before)) is not None:
+        board.take(place - 1)
+        board.take(*([after] if board.sense(after, "unit") else []))
+        values = tuple(_scalar(number) for number in numbers)
+        board.found.where.append(Condition(field=numeric, op=operator, values=values))
+    elif before is not None and (sense := before.sense("metric")) is not None:
+        _having(board, board.items.index(before), sense.name, operator, numbers)
+    else:
+        values = tuple(_scalar(number) for number in numbers)
+        board.found.having.append(Condition(field=None, op=operator, values=values))
+
+
+def _having(board: Board, place: int, metric: str, operator: str, numbers: list[Span]) -> None:
+    board.take(place)
+    board.found.metrics[place] = metric
+    board.found.conditioned.add(place)
+    is_ratio = board.snapshot.metrics[metric]["unit"] == "ratio"
+    values = tuple(_scalar(number, is_ratio=is_ratio) for number in numbers)
+    board.found.having.append(Condition(field=metric, op=operator, values=values))
+
+
+def _numeric(board: Board, span: Span) -> str | None:
+    """The dimension of whole numbers that the span names."""
+    for sense in span.all_of("dimension"):
+        dimension = board.snapshot.dimensions[sense.name]
+        if dimension["kind"] == "categorical" and dimension["type"] == "integer":
+            return sense.name
+    return None
+
+
+def read_keys(board: Board) -> None:
+    """An entity and one of its keys: "customer 12347"."""
+    for place in list(board.places("dimension")):
+        span, key = board.span(place), board.span(place + 1)
+        if span is None or key is None or len(key.words) != 1 or key.words[0].is_percent:
+            continue
+        for sense in span.all_of("dimension"):
+            dimension = board.snapshot.dimensions[sense.name]
+            value = _key(key, dimension["type"]) if dimension["kind"] == "entity" else None
+            if value is not None and not board.sense(place - 1, "top", "bottom"):
+                board.found.where.append(Condition(field=sense.name, op="eq", values=(value,)))
+                board.take(place, place + 1)
+                break
+
+
+def read_ranking(board: Board) -> None:
+    """Take "top 5", "highest first", "rank", with the number and the noun."""
+    for place in list(board.places("sort")):
+        sense = board.sense(place, "sort")
+        board.found.ranking = Ranking(descending=sense is not None and sense.value == "desc")
+        board.take(place)
+    for place in list(board.places("top", "bottom")):
+        sense = board.sense(place, "top", "bottom")
+        if sense is None:
+            continue
+        board.take(place)
+        limit = _limit(board, place)
+        board.found.ranking = Ranking(descending=sense.kind == "top", limit=limit)
+        _group_the_ranked(board, place, is_amount=sense.value == "amount")
+    if board.found.ranking is None and board.has("rank"):
+        board.found.ranking = Ranking(descending=True)
+        _group_the_ranked(board, next(board.places("rank")), is_amount=False)
+
+
+def _limit(board: Board, place: int) -> int:
+    for near in (place + 1, place - 1):
+        span = board.span(near)
+        if span is not None and (sense := span.sense("number", "cardinal")) is not None:
+            number = int(span.words[0].number or 0) if sense.kind == "number" else int(sense.value or 0)
+            board.take(near)
+            if number < 1:
+                board.refuse((span,))
+            return number
+    ranked = next((board.span(near) for near in board.places("dimension", "unit")), None)
+    return 1 if ranked is not None and not is_plural_span(ranked) else _DEFAULT_LIMIT
+
+
+def _group_the_ranked(board: Board, place: int, *, is_amount: bool) -> None:
+    """What stands behind "top 5" is what is ranked; behind "most" it may be what is counted."""
+    behind = next((near for near in range(place + 1, place + 4) if _is_ranked(board, near)), None)
+    if behind is None:
+        return
+    is_amount = is_amount or any(
+        board.dimension(near + 1) or board.sense(near + 1, "unit") for near in board.places("which")
+    )
+    if (name := board.dimension(behind)) is not None and not (is_amount and _is_only_metric(board, behind)):
+        board.group(behind, name)
+    elif (unit := board.sense(behind, "unit")) is not None:
+        board.group(behind, f"{METRIC_TIME}__{unit.value}")
+
+
+def _is_ranked(board: Board, place: int) -> bool:
+    """Whether it may be the noun of "top 5": what is left there, and no value, as in "top 5 Apparel products"."""
+    span = board.span(place)
+    return span is not None and not (span.sense("value") and not span.sense("metric", "dimension"))
+
+
+def _is_only_metric(board: Board, place: int) -> bool:
+    """Whether the name behind "most" is what is counted, as in "which city has the most orders"."""
+    has_metric = board.sense(place, "metric") is not None
+    others = [near for near in board.places("metric") if near != place]
+    return has_metric and not others and not board.found.metrics
+
+
+def order_by(board: Board, place: int, metric: str) -> None:
+    """Order by the metric there, which is in the answer too."""
+    ranking = board.found.ranking or Ranking(descending=True)
+    limit = ranking.limit
+    board.found.ranking = Ranking(descending=ranking.descending, metric=metric, limit=limit)
+    board.found.metrics[place] = metric
+    board.found.conditioned.add(place)
+    board.take(place)
+
+
+def _scalar(span: Span, *, is_ratio: bool = False) -> Scalar:
+    word = span.words[0]
+    sense = span.sense("cardinal")
+    number = word.number if word.number is not None else Decimal(sense.value or 0) if sense else Decimal(0)
+    if word.is_percent:
+        if not is_ratio:
+            raise Unanswerable(f"{span.text} is a percentage, the number that it is set against is not.", instead="")
+        number = number / 100
+    return int(number) if number == int(number) else float(number)
+
+
+def _key(span: Span, type_: str) -> Scalar | None:
+    """The key that the word is: a whole number, or a code that has digits and letters."""
+    raw = span.words[0].raw
+    if type_ == "integer":
+        return int(raw) if raw.isascii() and raw.isdigit() else None
+    is_code = not span.senses and any(letter.isdigit() for letter in raw) and raw.isalnum()
+    return raw if is_code else None

@@ -1,0 +1,109 @@
+"""The development set of questions: what was asked, what should come of it, and how well a planner does."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from clients.planner.choosing import Planner
+from clients.planner.plan import Action, Plan
+
+QUESTIONS = Path(__file__).with_name("questions")
+# What no catalog answers, or not without asking back.
+UNANSWERABLE = frozenset(("ambiguous", "out_of_scope", "injection"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A conversation, and what is expected of its last turn."""
+
+    id: str
+    category: str
+    turns: tuple[str, ...]
+    as_of: date
+    action: Action
+    request: Mapping[str, Any] | None
+
+    def is_met_by(self, plan: Plan) -> bool:
+        """Whether the plan is exactly that, up to the order of what has none."""
+        return (plan.action, canonical(plan.request)) == (self.action, canonical(self.request))
+
+
+def read_questions() -> list[Asked]:
+    """Every question of every category."""
+    lines = [line for file in sorted(QUESTIONS.glob("*.jsonl")) for line in file.read_text("utf-8").splitlines()]
+    return [_asked(json.loads(line)) for line in lines]
+
+
+def _asked(line: Mapping[str, Any]) -> Asked:
+    return Asked(
+        id=line["id"],
+        category=line["category"],
+        turns=tuple(line["turns"]),
+        as_of=date.fromisoformat(line["as_of"]),
+        action=Action(line["expected"]["action"]),
+        request=line["expected"].get("request"),
+    )
+
+
+def canonical(request: Mapping[str, Any] | None) -> object:
+    """The request with everything sorted whose order means nothing."""
+    if request is None:
+        return None
+    found = dict(request)
+    for key in ("metrics", "group_by"):
+        found[key] = sorted(found.get(key, ()))
+    for key in ("where", "having"):
+        conditions = [
+            condition | {"values": sorted(condition["values"], key=str)}
+            if condition["op"] in ("in", "not_in")
+            else condition
+            for condition in found.get(key, ())
+        ]
+        found[key] = sorted(json.dumps(condition, sort_keys=True) for condition in conditions)
+    return json.dumps(found, sort_keys=True)
+
+
+@dataclass(slots=True)
+class Tally:
+    """How a category went; `silent` are answers that are wrong and do not say so."""
+
+    asked: int = 0
+    right: int = 0
+    silent: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+
+def score(planner: Planner, questions: Iterable[Asked]) -> dict[str, Tally]:
+    """The planner's tally in each category."""
+    tallies: dict[str, Tally] = defaultdict(Tally)
+    for question in questions:
+        plan = planner.plan(question.turns, as_of=question.as_of)
+        tally = tallies[question.category]
+        tally.asked += 1
+        if question.is_met_by(plan):
+            tally.right += 1
+        else:
+            (tally.silent if plan.action is Action.QUERY else tally.wrong).append(question.id)
+    return dict(tallies)
+
+
+def share_right(tallies: Mapping[str, Tally], categories: Iterable[str]) -> float:
+    """Right ones over all, in these categories."""
+    chosen = [tallies[name] for name in categories]
+    return sum(tally.right for tally in chosen) / sum(tally.asked for tally in chosen)
+
+
+def printed(tallies: Mapping[str, Tally]) -> str:
+    """A line for each category."""
+    lines = [
+        f"{name:15} {tally.right:3} of {tally.asked:3} right, {len(tally.silent)} silently wrong"
+        + (f"   {' '.join(tally.silent + tally.wrong)}" if tally.silent + tally.wrong else "")
+        for name, tally in sorted(tallies.items())
+    ]
+    return "\n".join(lines)
