@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0, le=600)]
@@ -24,12 +23,10 @@ class LlmSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="INSIGHT_LLM_", extra="ignore", frozen=True, str_strip_whitespace=True)
 
-    api_key: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("OPENAI_API_KEY"), description="Key of the model's server."
-    )
+    api_key: SecretStr | None = Field(None, alias="OPENAI_API_KEY", description="Key of the model's server.")
     base_url: str = Field(
         "https://api.openai.com/v1",
-        validation_alias=AliasChoices("OPENAI_BASE_URL"),
+        alias="OPENAI_BASE_URL",
         description="Where a server of OpenAI's chat completions answers.",
     )
     model: str | None = Field(None, description="Name of the model; without one, questions are planned without it.")
@@ -38,18 +35,18 @@ class LlmSettings(BaseSettings):
     )
     timeout_s: Seconds = Field(20.0, description="For one plan, all its rounds; then it is made without the model.")
     max_tokens: int = Field(
-        30_000,
+        100_000,
         ge=1_000,
-        description="Tokens of one plan, prompts and replies of all rounds; a large catalog takes 5,000.",
+        description="Tokens of one plan, prompts and replies of all rounds; 44 metrics take 9,000 a round.",
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Hosts that may have an internal address, such as 127.0.0.1, separated by commas."
     )
 
-    @property
-    def timeout(self) -> timedelta:
-        """For one plan."""
-        return timedelta(seconds=self.timeout_s)
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _separated_by_commas(cls, hosts: object) -> object:
+        return tuple(host.strip() for host in hosts.split(",") if host.strip()) if isinstance(hosts, str) else hosts
 
     @property
     def is_set_up(self) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from pydantic_settings import BaseSettings
 
 from api.settings import Settings
+from clients.settings import LlmSettings
 from tests.conftest import REPOSITORY
 from workers.settings import WorkerSettings
 
@@ -26,18 +27,23 @@ def documented(section: str) -> dict[str, str | None]:
 
 def defaults(settings: type[BaseSettings]) -> dict[str, str | None]:
     prefix = settings.model_config["env_prefix"]
-    return {f"{prefix}{name}".upper(): written(field.default) for name, field in settings.model_fields.items()}
+    return {
+        field.alias or f"{prefix}{name}".upper(): written(field.default)
+        for name, field in settings.model_fields.items()
+    }
 
 
 def written(default: object) -> str | None:
-    if default is None:
+    if default in (None, ()):
         return None
     if isinstance(default, float):
         return f"{default:g}"
     return str(default).removeprefix(f"{REPOSITORY}/")
 
 
-@pytest.mark.parametrize(("section", "settings"), [("Service", Settings), ("Pipeline", WorkerSettings)])
+@pytest.mark.parametrize(
+    ("section", "settings"), [("Service", Settings), ("Pipeline", WorkerSettings), ("Language model", LlmSettings)]
+)
 def test_the_page_of_settings_names_each_with_its_default(section: str, settings: type[BaseSettings]) -> None:
     assert documented(section) == defaults(settings)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from clients.sdk import ApiError, Client, Dimension, Metric, SavedQuery
+from clients.sdk import ApiError, Cell, Client, Dimension, Metric, SavedQuery
 
 _MOST_VALUES = 1_000
+_FAULTS = 500  # statuses from there on are the service's fault, no matter of rights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,14 +52,15 @@ def take_snapshot(client: Client) -> Snapshot:
     ApiError
         The service cannot be reached, or the caller is nobody.
     """
+    metrics = {metric["name"]: metric for metric in client.metrics()}
     dimensions = {dimension["name"]: dimension for dimension in client.dimensions()}
     freshness = client.freshness()
     return Snapshot(
-        metrics={metric["name"]: metric for metric in client.metrics()},
+        metrics=metrics,
         dimensions=dimensions,
         saved_queries=tuple(client.saved_queries()),
         values={
-            name: _values(client, name)
+            name: _values(client, name, [metric for metric in metrics if name in metrics[metric]["dimensions"]])
             for name, dimension in dimensions.items()
             if dimension["kind"] == "categorical" and dimension["type"] in ("string", "boolean")
         },
@@ -67,13 +69,19 @@ def take_snapshot(client: Client) -> Snapshot:
     )
 
 
-def _values(client: Client, dimension: str) -> tuple[str | bool, ...]:
+def _values(client: Client, dimension: str, metrics: Sequence[str]) -> tuple[str | bool, ...]:
     """The values; none of a dimension whose values the caller may not list, or with more than can be listed."""
-    try:
-        values = client.values(dimension, limit=_MOST_VALUES)
-    except ApiError as error:
-        if error.status is None or error.status >= 500:  # noqa: PLR2004 - the service's fault, not a matter of rights
-            raise
-        return ()
+    values: Sequence[Cell] = ()
+    # Some roles may list values only beside a number, of the rows that they see of it.
+    for beside in ((), metrics[:1]):
+        try:
+            values = client.values(dimension, metrics=beside, limit=_MOST_VALUES)
+        except ApiError as error:
+            if error.status is None or error.status >= _FAULTS:
+                raise
+            if error.code != "metric_required":
+                break
+        else:
+            break
     known = tuple(value for value in values if isinstance(value, str | bool))
     return known if len(known) < _MOST_VALUES else ()

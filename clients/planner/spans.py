@@ -11,7 +11,9 @@ from clients.planner.words import Word
 
 # What a span costs beside 1. A name that is longer by fillers or stands in another number is a worse match than a
 # shorter one and a filler: "which product sold" is not "products sold".
-_UNKNOWN_COST, _REPAIR_COST, _SKIP_COST, _NUMBER_COST, _FILLER_COST = 100.0, 0.4, 0.8, 0.4, 0.3
+_UNKNOWN_COST, _REPAIR_COST, _SKIP_COST, _NUMBER_COST = 100.0, 0.4, 0.8, 0.4
+# Each word of a phrase that is no name costs less than the same words as fillers.
+_FILLER_COST, _PHRASE_COST = 0.3, 0.25
 _MOST_SKIPPED = 2  # fillers within a name, as in "coupons that were used"
 
 
@@ -91,6 +93,8 @@ def _senses(choice: tuple[str, ...], index: Index) -> tuple[float, tuple[Sense, 
     if senses := index.senses(choice):
         if all(sense.kind == "filler" for sense in senses):
             return _FILLER_COST, senses
+        if len(choice) > 1 and not any(sense.name for sense in senses):
+            return _PHRASE_COST * len(choice), senses
         return 1 + (0 if len(choice) == 1 or index.is_exact(choice) else _NUMBER_COST), senses
     inner = tuple(word for word in choice[1:-1] if not _is_filler(word, index))
     skipped = len(choice) - 2 - len(inner)

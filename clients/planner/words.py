@@ -14,7 +14,7 @@ MAX_CHARACTERS = 600
 _TOKEN = re.compile(
     r"(?P<date>\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/\d{4}|\d{1,2}\.\d{1,2}\.\d{4})(?![\d])"
     r"|(?P<ordinal>\d{1,2})(?:st|nd|rd|th)\b"
-    r"|(?P<number>[$]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)\s?(?P<scale>k|m|mn|bn|thousand|million)?(?P<percent>\s?(?:%|percent\b))?(?![^\W\d_])"
+    r"|(?P<number>[$]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)(?:\s?(?P<scale>k|m|mn|bn|thousand|million))?(?P<percent>\s?(?:%|percent\b))?(?![^\W\d_])"
     r"|(?P<word>[^\W_]+(?:['’][^\W\d_]+)?)"  # noqa: RUF001 - the apostrophe that phones write
     r"|(?P<symbol><=|>=|\S)",
     re.IGNORECASE,

@@ -11,11 +11,27 @@ from clients.sdk import Client
 from tests.conftest import Published
 from tests.server import Server
 
+POLICY = """
+version: 1
+roles:
+  admin: {metrics: ["*"], dimensions: ["*"], see_sql: true}
+  chicago:
+    metrics: ["*"]
+    dimensions: ["*"]
+    hidden: [customer__gender]
+    rows: [{field: customer__location, op: eq, values: [Chicago]}]
+  narrow:
+    metrics: [total_revenue, units_sold]
+    dimensions: [metric_time, product__category]
+"""
+
 
 @pytest.fixture(scope="session")
 def running(synthetic: Published, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The service over the synthetic publication, as a process of its own."""
-    server = Server(synthetic.settings.publication_dir, tmp_path_factory.mktemp("running"))
+    """The service over the synthetic publication, as a process of its own, with roles that see all or only a part."""
+    folder = tmp_path_factory.mktemp("running")
+    (folder / "policy.yml").write_text(POLICY)
+    server = Server(synthetic.settings.publication_dir, folder, policy_file=folder / "policy.yml")
     server.start()
     yield server
     server.kill()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,7 +59,7 @@ class _Heard:
     characters: int = 0
 
     def hear(self, chunk: ChatCompletionChunk) -> None:
-        for choice in chunk.choices[:1]:
+        for choice in (chunk.choices or ())[:1]:  # a server may stream anything; the SDK checks nothing
             delta = choice.delta
             self.content += delta.content or ""
             self.characters += len(delta.content or "")
@@ -93,24 +93,26 @@ class Exchange:
         self._spend(sum(len(str(message)) for message in messages) + len(str(extra)))
         allowed = min(self._tokens_left, _MOST_REPLY_TOKENS)
         heard = _Heard()
-        async for chunk in self._chunks(messages, extra, allowed):
-            heard.hear(chunk)
-            if heard.characters > allowed * _CHARACTERS_A_TOKEN:
-                raise ModelUnusable("the reply is longer than it may be")
+        async with aclosing(self._chunks(messages, extra, allowed)) as chunks:
+            async for chunk in chunks:
+                heard.hear(chunk)
+                if heard.characters > allowed * _CHARACTERS_A_TOKEN:
+                    raise ModelUnusable("the reply is longer than it may be")
         self._spend(heard.characters)
         calls = tuple(ToolCall(**heard.calls[index]) for index in sorted(heard.calls))
         return Reply(content=heard.content, calls=calls)
 
     async def _chunks(
         self, messages: Iterable[Message], extra: Mapping[str, Any], allowed: int
-    ) -> AsyncIterator[ChatCompletionChunk]:
+    ) -> AsyncGenerator[ChatCompletionChunk]:
         create: Any = self._client.chat.completions.create  # Any: messages and tools are plain JSON
         try:
             stream: AsyncStream[ChatCompletionChunk] = await create(
                 model=self._model, messages=messages, stream=True, max_completion_tokens=allowed, temperature=0, **extra
             )
-            async for chunk in stream:
-                yield chunk
+            async with stream:
+                async for chunk in stream:
+                    yield chunk
         except (openai.BadRequestError, openai.UnprocessableEntityError, openai.NotFoundError) as error:
             raise RepliesNotSupported from error
         except (openai.OpenAIError, httpx2.HTTPError) as error:

@@ -1,8 +1,8 @@
 """Plans with a language model, whose every word is checked; without it, where it fails.
 
 The model sees the catalog that the caller may see, may look at values and submits one plan. A wrong plan goes back
-to it once, with the error. Whatever it submits passes the checks of the keyless planner, and what is shown of a query is
-written from the request, not by the model.
+to it once, with the error. Whatever it submits passes the checks of the keyless planner, and what is shown of a query
+is written from the request, not by the model.
 """
 
 from __future__ import annotations
@@ -39,11 +39,7 @@ _MOST_REPAIRS = 1
 _SHOWN_VALUES = 30  # of a dimension in the prompt; more are looked up
 _MOST_TEXT, _MOST_CHOICES = 500, 4
 _GRACE_S = 1.0  # past the time-out, for the loop to end
-_LINKS = re.compile(
-    r"\b[a-z][a-z0-9+.-]*://\S*|//\S+|\bwww\.\S+|\b(?:data|javascript|mailto|file):\S*", re.IGNORECASE
-)
-    r"\b[a-z][a-z0-9+.-]*://\S*|//\S+|\bwww\.\S+|\b(?:data|javascript|mailto|file|vbscript):\S*", re.IGNORECASE
-)
+_LINKS = re.compile(r"\b[a-z][a-z0-9+.-]*://\S*|//\S+|\bwww\.\S+|\b(?:data|javascript|mailto|file):\S*", re.IGNORECASE)
 _MARKUP = re.compile(r"[\[\]<>`\\\x00-\x1f\x7f]+")
 
 

@@ -1,0 +1,136 @@
+"""A server of OpenAI's chat completions that says what a script tells it to, over real HTTP, streamed or not."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Body = dict[str, Any]
+
+
+@dataclass(slots=True, kw_only=True)
+class Line:
+    """What the server does once: say something, call tools, or fail."""
+
+    content: str = ""
+    calls: tuple[tuple[str, object], ...] = ()
+    status: int = 200
+    raw: bytes | None = None  # instead of a completion
+    headers: dict[str, str] = field(default_factory=dict)
+    wait_s: float = 0.0  # before the first byte
+    pause_s: float = 0.0  # between parts
+
+
+# From the request and its number, what is done.
+Script = Callable[[Body, int], Line]
+
+
+class ScriptedModel:
+    """The server while it runs; `requests` are what it was asked."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.requests: list[Body] = []
+        model = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                model.requests.append(body)
+                try:
+                    model.answer(self, model.script(body, len(model.requests)))
+                except (BrokenPipeError, ConnectionResetError):
+                    self.close_connection = True
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    def start(self) -> None:
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def answer(self, handler: BaseHTTPRequestHandler, line: Line) -> None:
+        time.sleep(line.wait_s)
+        if line.raw is not None or line.status != 200:
+            self._send(handler, line, line.raw if line.raw is not None else b'{"error": {"message": "no"}}')
+            return
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        for delta in _deltas(line):
+            handler.wfile.write(b"data: " + json.dumps(_chunk(delta)).encode() + b"\n\n")
+            handler.wfile.flush()
+            time.sleep(line.pause_s)
+        handler.wfile.write(b"data: [DONE]\n\n")
+        handler.close_connection = True
+
+    def _send(self, handler: BaseHTTPRequestHandler, line: Line, content: bytes) -> None:
+        handler.send_response(line.status)
+        for name, value in ({"Content-Type": "application/json"} | line.headers).items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+
+def _deltas(line: Line) -> Iterator[Body]:
+    """The reply in small parts, as models stream them: names first, arguments a few letters at a time."""
+    for start in range(0, len(line.content), 7):
+        yield {"content": line.content[start : start + 7]}
+    for index, (name, arguments) in enumerate(line.calls):
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+        yield {"tool_calls": [{"index": index, "id": f"call_{index}", "type": "function", "function": {"name": name}}]}
+        for start in range(0, len(text), 11):
+            yield {"tool_calls": [{"index": index, "function": {"arguments": text[start : start + 11]}}]}
+
+
+def _chunk(delta: Body) -> Body:
+    return {
+        "id": "scripted",
+        "object": "chat.completion.chunk",
+        "created": 0,
+        "model": "scripted",
+        "choices": [{"index": 0, "delta": delta, "finish_reason": None}],
+    }
+
+
+@contextmanager
+def scripted(script: Script) -> Iterator[ScriptedModel]:
+    """The server for the length of the block."""
+    model = ScriptedModel(script)
+    model.start()
+    try:
+        yield model
+    finally:
+        model.stop()
+
+
+def always(line: Line) -> Script:
+    """The same again and again."""
+    return lambda _body, _number: line
+
+
+def in_turn(*lines: Line) -> Script:
+    """One after the other; the last one for all that follow."""
+    return lambda _body, number: lines[min(number, len(lines)) - 1]
+
+
+def submits(plan: object) -> Line:
+    """The call that submits a plan."""
+    return Line(calls=(("submit_plan", plan),))
