@@ -12,6 +12,11 @@ def service_url() -> str:
     return os.environ.get("INSIGHT_API_URL", "http://127.0.0.1:8000").rstrip("/")
 
 
+def service_key() -> str | None:
+    """The key, `INSIGHT_API_KEY`."""
+    return os.environ.get("INSIGHT_API_KEY")
+
+
 def connected() -> Client:
-    """A client of it with the key `INSIGHT_API_KEY`."""
-    return Client(service_url(), key=os.environ.get("INSIGHT_API_KEY"))
+    """A client of it with that key."""
+    return Client(service_url(), key=service_key())

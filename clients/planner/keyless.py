@@ -80,8 +80,8 @@ class KeylessPlanner:
         draft = read_turn(read_times(spans, snapshot.as_of), self._index, snapshot)
         if draft.is_empty and draft.when is not When.EARLIER and not draft.cue & Cue.DROPS:
             raise Unanswerable("I found nothing in it that I could look up.", instead=_examples(snapshot))
-        if draft.cue & Cue.DROPS and said.draft.is_empty:
-            raise Unanswerable("There is nothing yet to take away from.", instead=_examples(snapshot))
+        if draft.cue & Cue.DROPS and (said.draft.is_empty or draft.is_empty):
+            raise Unanswerable("I found nothing that could be taken away.", instead=_examples(snapshot))
         is_answer = bool(said.offered) and not (draft.group_by or draft.where or draft.days)
         is_new = bool(draft.metrics or draft.candidates) and draft.cue is Cue.NONE and not is_answer
         return draft if is_new or said.draft.is_empty else laid_over(said.draft, draft, snapshot)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -18,7 +21,7 @@ from fastapi import FastAPI
 
 from clients.sdk import ApiError, AsyncClient, Client, Retries
 from tests import server
-from tests.conftest import Published
+from tests.conftest import REPOSITORY, Published
 from tests.server import Serve, Server
 
 serve = server.serve
@@ -210,3 +213,21 @@ def test_both_clients_offer_the_same() -> None:
 
 def _is(field: str, value: str) -> dict[str, object]:
     return {"field": field, "op": "eq", "values": [value]}
+
+
+def test_the_examples_of_the_page_run(running: Server, running_key: str) -> None:
+    page = (REPOSITORY / "docs" / "sdk.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    code = "".join(examples).replace("http://127.0.0.1:8000", running.url)
+
+    told = subprocess.run(
+        [sys.executable, "-c", f"KEY = {running_key!r}\n{code}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+    assert len(examples) == 4
+    assert told.returncode == 0, told.stderr
+    assert "unknown_metric" in told.stdout

@@ -52,6 +52,8 @@ def read_turn(items: Sequence[Item], index: Index, snapshot: Snapshot) -> Draft:
         read(board)
     _refuse_the_rest(board)
     found = board.found
+    if found.metrics and found.conditioned >= set(found.metrics) and not found.group_by:
+        cue |= Cue.FOLLOWS | Cue.ADDS  # "more than 50 orders", "sort by orders": of what was asked before
     return Draft(
         metrics=tuple(dict.fromkeys(found.metrics[place] for place in sorted(found.metrics))),
         candidates=found.candidates,

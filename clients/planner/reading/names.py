@@ -60,7 +60,7 @@ def read_grains(board: Board) -> None:
     for place in list(board.places("trend")):
         board.found.is_trend = True
         board.take(place)
-    if board.found.ranking or board.found.having:
+    if board.found.ranking or board.found.having or board.has("follow"):
         for place in list(board.places("unit")):
             unit = board.sense(place, "unit")
             if unit is not None:

@@ -103,9 +103,19 @@ def read_ranking(board: Board) -> None:
         limit = _limit(board, place)
         board.found.ranking = Ranking(descending=sense.kind == "top", limit=limit)
         _group_the_ranked(board, place, is_amount=sense.value == "amount")
-    if board.found.ranking is None and board.has("rank"):
+    for place in list(board.places("rank")):
+        _rank(board, place)
+
+
+def _rank(board: Board, place: int) -> None:
+    """Order by what stands behind "sort by", or rank what stands behind "rank"."""
+    span = board.span(place)
+    behind = board.sense(place + 1, "metric")
+    if span is not None and span.words[-1].text == "by" and behind is not None:
+        order_by(board, place + 1, behind.name)
+    elif board.found.ranking is None:
         board.found.ranking = Ranking(descending=True)
-        _group_the_ranked(board, next(board.places("rank")), is_amount=False)
+        _group_the_ranked(board, place, is_amount=False)
 
 
 def _limit(board: Board, place: int) -> int:
