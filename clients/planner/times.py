@@ -79,7 +79,7 @@ class _Reader:
         opening = self._is(start, "between", "from")
         first = self._period(start + 1) if opening else self._period(start)
         if first is None:
-            return None
+            return self._days_of_a_month(start) if opening else None
         at = start + bool(opening) + first[1]
         if self._is(at, "to") and (opening or not self._is(at, "and")):
             at += 1
@@ -92,6 +92,15 @@ class _Reader:
         if one.start > two.end:
             return None
         return self._time(start, at + second[1], replace(one, end=two.end, unit=None, yearly=None), parts=(one, two))
+
+    def _days_of_a_month(self, start: int) -> tuple[Time, int] | None:
+        """Days whose month is said once: "between the 1st and the 15th of June"."""
+        day = self._value(start + 1, "day_of_month")
+        last = self._period(start + 3) if day and self._is(start + 2, "to", "and") else None
+        if last is None or last[0].unit != "day" or not day <= last[0].end.day:
+            return None
+        days = Days(start=last[0].end.replace(day=day), end=last[0].end)
+        return self._time(start, start + 3 + last[1], days)
 
     def _opened(self, start: int) -> tuple[Time, int] | None:
         """Since, until, before, after …, and the period before an unnamed one."""
@@ -353,6 +362,8 @@ _TABLE: Mapping[str, Build] = {
     "this weekend": lambda as_of, _, __: _weekend(as_of, back=0),
     "last weekday": _last_weekday,
     "day_back": _day_back,
+    "unit=month month year": lambda _, __, month, year: calendars.month(year, month),
+    "unit=month month": lambda as_of, _, month: latest(partial(_swapped, _MONTH, month), as_of),
     "unit=year year": lambda _, __, year: calendars.month(year, 1, months=12),
     "year": lambda _, year: calendars.month(year, 1, months=12),
     "next unit": _future,

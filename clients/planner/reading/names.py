@@ -25,7 +25,9 @@ def read_groups(board: Board) -> None:
             order_by(board, near, ordered.name)
             continue
         while near < len(board.items):
-            if (name := board.dimension(near)) is not None and not _is_metric_after(board, near, is_by=is_by):
+            if near == place + 1 and near not in board.left:  # the number of "which five cities"
+                near += 1
+            elif (name := board.dimension(near)) is not None and not _is_metric_after(board, near, is_by=is_by):
                 near = board.group(near, name)
             elif (unit := board.sense(near, "unit", "weekend")) is not None and unit.kind == "unit":
                 near = board.group(near, f"{METRIC_TIME}__{unit.value}")
@@ -33,7 +35,8 @@ def read_groups(board: Board) -> None:
                 near += 1
             else:
                 break
-        if is_by and near == place + 1 and (sense := board.sense(near, "metric")) is not None:
+        is_order = board.found.ranking or board.found.group_by or board.has("dimension", "follow") or place == 0
+        if is_by and is_order and near == place + 1 and (sense := board.sense(near, "metric")) is not None:
             order_by(board, near, sense.name)
 
 
@@ -47,7 +50,8 @@ def _is_ratio(board: Board, place: int) -> bool:
 
 def _is_metric_after(board: Board, place: int, *, is_by: bool) -> bool:
     """Whether a name that may be either is the metric: "which orders", or a list that has gone on to another."""
-    return board.sense(place, "metric") is not None and not is_by and board.sense(place - 1, "which") is None
+    is_asked_for = any(board.sense(near, "which") for near in (place - 1, place - 2))
+    return board.sense(place, "metric") is not None and not is_by and not is_asked_for
 
 
 def read_grains(board: Board) -> None:
@@ -60,6 +64,12 @@ def read_grains(board: Board) -> None:
     for place in list(board.places("trend")):
         board.found.is_trend = True
         board.take(place)
+    if board.has("change") and board.found.versus is None:  # "how did revenue develop?"
+        board.found.is_trend = True
+    for place in list(board.places("unit")):
+        span, unit = board.span(place), board.sense(place, "unit")
+        if span is not None and unit is not None and span.words[0].after == "/":  # "revenue/month"
+            board.group(place, f"{METRIC_TIME}__{unit.value}")
     if board.found.ranking or board.found.having or board.has("follow"):
         for place in list(board.places("unit")):
             unit = board.sense(place, "unit")

@@ -7,6 +7,7 @@ from decimal import Decimal
 from clients.planner.draft import METRIC_TIME, Condition, Ranking, Scalar
 from clients.planner.errors import Unanswerable
 from clients.planner.reading.board import Board, is_plural_span
+from clients.planner.reading.values import absorb
 from clients.planner.spans import Span
 
 _DEFAULT_LIMIT = 10
@@ -40,20 +41,35 @@ def _numbers(board: Board, place: int, *, is_pair: bool) -> tuple[list[Span], in
 def _condition(board: Board, operator: str, place: int, after: int, numbers: list[Span]) -> None:
     """A condition on the metric right behind the numbers, else on what stands before the comparator."""
     before = (board.sense(place - 1, "and", "which") and board.span(place - 2)) or board.span(place - 1)
+    if board.sense(after, "unit"):  # "more than 36 months" is on a length of time, not on the number before
+        _length(board, operator, place, after, numbers)
+        return
     behind = board.span(after)
     board.take(*range(place, after))
     if behind is not None and (sense := behind.sense("metric")) is not None:
         _having(board, after, sense.name, operator, numbers)
     elif before is not None and (numeric := _numeric(board, before)) is not None:
         board.take(place - 1)
-        board.take(*([after] if board.sense(after, "unit") else []))
         values = tuple(_scalar(number) for number in numbers)
         board.found.where.append(Condition(field=numeric, op=operator, values=values))
+        absorb(board, place - 1, numeric)
     elif before is not None and (sense := before.sense("metric")) is not None:
         _having(board, board.items.index(before), sense.name, operator, numbers)
     else:
         values = tuple(_scalar(number) for number in numbers)
         board.found.having.append(Condition(field=None, op=operator, values=values))
+
+
+def _length(board: Board, operator: str, place: int, after: int, numbers: list[Span]) -> None:
+    """A condition on the dimension that is a length: "tenure over 24 months", "more than 24 months tenure"."""
+    for near in (place - 1, after + 1):
+        span = board.span(near)
+        if span is not None and (numeric := _numeric(board, span)) is not None:
+            values = tuple(_scalar(number) for number in numbers)
+            board.found.where.append(Condition(field=numeric, op=operator, values=values))
+            board.take(near, *range(place, after + 1))
+            absorb(board, min(near, place), numeric)
+            return
 
 
 def _having(board: Board, place: int, metric: str, operator: str, numbers: list[Span]) -> None:
@@ -119,16 +135,19 @@ def _rank(board: Board, place: int) -> None:
 
 
 def _limit(board: Board, place: int) -> int:
-    for near in (place + 1, place - 1):
+    asked = [near + 1 for near in board.places("which")]  # "which five cities have the most …"
+    for near in (place + 1, place - 1, *asked):
         span = board.span(near)
         if span is not None and (sense := span.sense("number", "cardinal")) is not None:
             number = int(span.words[0].number or 0) if sense.kind == "number" else int(sense.value or 0)
             board.take(near)
-            if number < 1:
+            if number < 1 or span.words[0].is_percent:
                 board.refuse((span,))
             return number
     ranked = next((board.span(near) for near in board.places("dimension", "unit")), None)
-    return 1 if ranked is not None and not is_plural_span(ranked) else _DEFAULT_LIMIT
+    if ranked is None:
+        return 1 if board.has("grain") else _DEFAULT_LIMIT
+    return 1 if not is_plural_span(ranked) else _DEFAULT_LIMIT
 
 
 def _group_the_ranked(board: Board, place: int, *, is_amount: bool) -> None:

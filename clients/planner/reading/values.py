@@ -42,7 +42,7 @@ def read_values(board: Board) -> None:
         groups[sense.name] = groups.get(sense.name, 0) + 1
         board.take(place)
         last_taken = place
-        _absorb(board, place, sense.name)
+        absorb(board, place, sense.name)
     _group_the_compared(board, groups, versus)
 
 
@@ -82,7 +82,7 @@ def _value(board: Board, place: int) -> Sense:
     )
 
 
-def _absorb(board: Board, place: int, dimension: str) -> None:
+def absorb(board: Board, place: int, dimension: str) -> None:
     """Take the noun beside a value, which says nothing more: "Apparel category", "customers in Chicago"."""
     entity = board.snapshot.dimensions[dimension]["entity"]
     for step in (-1, 1):
@@ -114,10 +114,10 @@ def _has_metric_beside(board: Board, place: int) -> bool:
 
 
 def _group_the_compared(board: Board, groups: dict[str, int], versus: set[int]) -> None:
-    """Values that are set against each other are groups."""
-    is_compared = bool(versus) or board.has("compare")
+    """Values that are set against each other are groups, as are all that there are."""
+    is_compared = bool(versus) or board.has("compare", "split")
     for dimension, count in groups.items():
-        if count > 1 and is_compared:
+        if count > 1 and (is_compared or count == len(board.snapshot.values.get(dimension, ()))):
             board.found.group_by.append(dimension)
             board.take(*versus)
 
