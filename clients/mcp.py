@@ -105,7 +105,9 @@ def make_server(*, url: str, key: str | None, verifier: KeysOfTheService | None 
         token_verifier=verifier,
         log_level="WARNING",
     )
-    _add_tools(server, _Caller(url=url, key=key, is_each_own=verifier is not None))
+    caller = _Caller(url=url, key=key, is_each_own=verifier is not None)
+    _add_listing_tools(server, caller)
+    _add_asking_tools(server, caller)
     return server
 
 
@@ -150,7 +152,7 @@ class _Caller:
             raise ToolError(msg) from error
 
 
-def _add_tools(server: MCPServer[Any], caller: _Caller) -> None:
+def _add_listing_tools(server: MCPServer[Any], caller: _Caller) -> None:
     @server.tool(annotations=_READS)
     async def list_metrics(
         search: Annotated[str | None, Field(description="Part of a name, label, description or synonym.")] = None,
@@ -178,6 +180,8 @@ def _add_tools(server: MCPServer[Any], caller: _Caller) -> None:
             values = await client.values(dimension, metrics=metrics, search=search, limit=_DEFAULT_ROWS)
         return {"values": [_number(value) for value in values]}
 
+
+def _add_asking_tools(server: MCPServer[Any], caller: _Caller) -> None:
     @server.tool(annotations=_READS)
     async def query(question: Question) -> dict[str, Any]:
         """The answer to a request: rows, what the columns are, and from when and where the data are."""

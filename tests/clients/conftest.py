@@ -20,6 +20,10 @@ roles:
     dimensions: ["*"]
     hidden: [customer__gender]
     rows: [{field: customer__location, op: eq, values: [Chicago]}]
+  hasty:
+    metrics: ["*"]
+    dimensions: ["*"]
+    requests_per_minute: 1
   narrow:
     metrics: [total_revenue, units_sold]
     dimensions: [metric_time, product__category]

@@ -20,23 +20,11 @@ import pytest
 from fastapi import FastAPI
 
 from clients.sdk import ApiError, AsyncClient, Client, Retries
-from tests import server
 from tests.conftest import REPOSITORY, Published
-from tests.server import Serve, Server
-
-serve = server.serve
+from tests.server import Server
 
 BY_MONTH = {"metrics": ["total_revenue", "units_sold"], "group_by": ["metric_time__month"]}
 BY_CUSTOMER = {"metrics": ["line_count"], "group_by": ["customer"]}
-
-ONE_A_MINUTE = """
-version: 1
-roles:
-  hasty:
-    metrics: ["*"]
-    dimensions: ["*"]
-    requests_per_minute: 1
-"""
 
 
 @pytest.fixture
@@ -169,17 +157,15 @@ def test_a_service_that_is_not_ready_yet_is_asked_again(synthetic: Published, tm
         starting.kill()
 
 
-def test_a_longer_wait_than_allowed_is_raised_at_once(serve: Serve, synthetic: Published, tmp_path: Path) -> None:
-    (tmp_path / "policy.yml").write_text(ONE_A_MINUTE)
-    limited = serve(synthetic.settings.publication_dir, policy_file=tmp_path / "policy.yml")
+def test_a_longer_wait_than_allowed_is_raised_at_once(running: Server) -> None:
     begun = time.monotonic()
-    with Client(limited.url, key=limited.key(role="hasty"), retries=Retries(longest_s=1)) as client:
+    with Client(running.url, key=running.key(role="hasty"), retries=Retries(longest_s=1)) as client:
         client.metrics()
         with pytest.raises(ApiError) as refused:
             client.metrics()
 
     assert refused.value.status == 429
-    assert time.monotonic() - begun < 30  # nowhere near the minute that the service asks for
+    assert time.monotonic() - begun < 45  # nowhere near the minute that the service asks for
 
 
 async def test_the_asynchronous_client_answers_as_the_blocking_one(asynchronous: AsyncClient, client: Client) -> None:
