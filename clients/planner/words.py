@@ -16,11 +16,11 @@ _TOKEN = re.compile(
     r"|(?P<ordinal>\d{1,2})(?:st|nd|rd|th)\b"
     r"|(?P<number>[$]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)(?:\s?(?P<scale>k|m|mn|bn|thousand|million))?(?P<percent>\s?(?:%|percent\b))?(?![^\W\d_])"
     r"|(?P<word>[^\W_]+(?:['’][^\W\d_]+)?)"  # noqa: RUF001 - the apostrophe that phones write
-    r"|(?P<symbol><=|>=|\S)",
+    r"|(?P<symbol><=|>=|--|\S)",
     re.IGNORECASE,
 )
 _SCALES = {"k": 1_000, "thousand": 1_000, "m": 1_000_000, "mn": 1_000_000, "million": 1_000_000, "bn": 1_000_000_000}
-_SILENT = frozenset("-–—_.,?!:;'\"()/…’‘“”¿¡*")  # noqa: RUF001 - as people write
+_SILENT = frozenset("-–—_.,?!:;'\"()/…’‘“”¿¡")  # noqa: RUF001 - as people write
 _DASHES = frozenset("-–—")  # noqa: RUF001
 _CONTRACTED = frozenset(("s", "d", "ll", "ve", "re", "m"))  # the end of "what's", "I'd"
 _SHORTEST_PLURAL = 4

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from clients.planner.draft import Condition, Ranking, Versus
+from clients.planner.draft import Condition, Ranking, Scalar, Versus
 from clients.planner.errors import Unanswerable
 from clients.planner.index import Index, Sense
 from clients.planner.snapshot import Snapshot
@@ -32,7 +32,7 @@ class Found:
     group_by: list[str] = field(default_factory=list)
     loose: list[str] = field(default_factory=list)
     conditioned: set[int] = field(default_factory=set)
-    values: list[tuple[str, str | bool, bool]] = field(default_factory=list)
+    values: list[tuple[str, Scalar, bool]] = field(default_factory=list)
     where: list[Condition] = field(default_factory=list)
     having: list[Condition] = field(default_factory=list)
     time: Time | None = None

@@ -163,8 +163,8 @@ def doubt_unconnected_metrics(board: Board) -> None:
         span = board.items[first]
         if second == first + 1 and isinstance(span, Span) and span.sense("dimension"):
             del found.metrics[first]
-        else:
-            found.candidates = tuple(found.metrics[place] for place in places)
+        elif found.metrics[first] != found.metrics[second]:
+            found.candidates = tuple(dict.fromkeys(found.metrics[place] for place in places))
     if found.candidates:
         found.metrics = {place: name for place, name in found.metrics.items() if place in found.conditioned}
 

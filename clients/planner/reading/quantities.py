@@ -94,13 +94,13 @@ def read_keys(board: Board) -> None:
     """An entity and one of its keys: "customer 12347"."""
     for place in list(board.places("dimension")):
         span, key = board.span(place), board.span(place + 1)
-        if span is None or key is None or len(key.words) != 1 or key.words[0].is_percent:
+        if span is None or key is None or len(key.words) != 1 or key.words[0].is_percent or is_plural_span(span):
             continue
         for sense in span.all_of("dimension"):
             dimension = board.snapshot.dimensions[sense.name]
             value = _key(key, dimension["type"]) if dimension["kind"] == "entity" else None
             if value is not None and not board.sense(place - 1, "top", "bottom"):
-                board.found.where.append(Condition(field=sense.name, op="eq", values=(value,)))
+                board.found.values.append((sense.name, value, False))
                 board.take(place, place + 1)
                 break
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from clients.planner.draft import Condition
+from clients.planner.draft import Condition, Scalar
 from clients.planner.index import Sense
 from clients.planner.reading.board import Board
 from clients.planner.words import key_of
@@ -124,7 +124,7 @@ def _group_the_compared(board: Board, groups: dict[str, int], versus: set[int]) 
 
 def filters(board: Board) -> Iterator[Condition]:
     """The filters that the values make; none for all values of a dimension."""
-    by_field: dict[tuple[str, bool], list[str | bool]] = {}
+    by_field: dict[tuple[str, bool], list[Scalar]] = {}
     for name, value, is_excluded in board.found.values:
         by_field.setdefault((name, is_excluded), []).append(value)
     for (name, is_excluded), values in by_field.items():
