@@ -9,7 +9,6 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 
 from api.deferred import DeferredQueries
 from api.gate import Gate
-from api.observation import observed
 from api.policy import Principal
 from api.rest.problems import allowance_headers
 from api.service import SemanticLayer
@@ -48,7 +47,7 @@ async def _admitted(request: Request, credential: str | None) -> Principal:
     admitted = await gate.admit(credential, address=request.client.host if request.client else None)
     if admitted.allowance is not None:
         request.state.answer_headers.update(allowance_headers(admitted.allowance))  # of every answer, refusals too
-    observed().principal = request.scope["state"]["principal"] = admitted.principal
+    request.scope["state"]["principal"] = admitted.principal
     return admitted.principal
 
 
