@@ -28,8 +28,8 @@ from workers.settings import WorkerSettings
 REPOSITORY = Path(__file__).parent.parent
 REAL_DATA = REPOSITORY.parent / "shared" / "data" / "ecommerce"
 
-# What takes minutes: dbt builds, processes that die, brokers and browsers, thousands of drawn requests. `make test` leaves it
-# to `make test-slow`; CI runs both. Whole files go to the test processes in this order, the longest first.
+# What takes minutes: dbt builds, processes that die, brokers and browsers, thousands of drawn requests. `make test`
+# leaves it to `make test-slow`; CI runs both. Whole files go to the test processes in this order, the longest first.
 SLOW = (
     "dbt/test_builds.py",
     "workers/test_pipeline.py",
