@@ -42,6 +42,7 @@ class Server:
     def __init__(self, publications: Path, folder: Path, **settings: object) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.flight_port = int(str(settings.get("flight_port", 0)))  # 0 where it does not speak Flight SQL
         self.state_url = str(settings.get("state_url", f"sqlite:///{folder / 'state.db'}"))
         given = {"publication_dir": publications, "port": self.port, **settings, "state_url": self.state_url}
         self._environment = os.environ | {f"INSIGHT_{name.upper()}": str(value) for name, value in given.items()}

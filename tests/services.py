@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import sqlalchemy as sa
@@ -177,9 +178,14 @@ def required_binary(name: str, *folders: str) -> str:
     found = [str(folder) for pattern in folders for folder in sorted(Path("/").glob(pattern), reverse=True)]
     if (path := shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *found]))) is not None:
         return path
+    absent(f"{name} is not installed")
+
+
+def absent(reason: str) -> NoReturn:
+    """Skip the test, or fail it where REQUIRE_SERVICES=1 says that everything is there."""
     if os.environ.get("REQUIRE_SERVICES") == "1":
-        pytest.fail(f"{name} is not installed, and REQUIRE_SERVICES=1")
-    pytest.skip(f"{name} is not installed")
+        pytest.fail(f"{reason}, and REQUIRE_SERVICES=1")
+    pytest.skip(reason)
 
 
 def free_port() -> int:
