@@ -176,9 +176,8 @@ def required_binary(name: str, *folders: str) -> str:
     Without it the test is skipped, or fails where REQUIRE_SERVICES=1 asks for all of them.
     """
     found = [str(folder) for pattern in folders for folder in sorted(Path("/").glob(pattern), reverse=True)]
-    if (path := shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *found]))) is not None:
-        return path
-    absent(f"{name} is not installed")
+    path = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *found]))
+    return path or absent(f"{name} is not installed")
 
 
 def absent(reason: str) -> NoReturn:
