@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import pyarrow as pa
 from sqlglot import exp
 
 from api.catalog import Catalog, nearest
@@ -18,7 +19,7 @@ from api.errors import UnknownName
 from api.filters import AnyOf, all_of
 from api.flight.around import parsed_select
 from api.flight.calls import not_understood
-from api.flight.question import Question, Shown
+from api.flight.question import Listing, Question, Shown
 from api.query import MetricQuery, OrderBy
 
 CATALOG = "insight"
@@ -84,8 +85,8 @@ def _every_group_by(catalog: Catalog) -> Iterator[str]:
             yield dimension.name
 
 
-def translated(sql: str, catalog: Catalog) -> Question:
-    """The question that the SQL asks.
+def translated(sql: str, catalog: Catalog) -> Question | Listing:
+    """The question that the SQL asks; of constants alone, with which tools probe a connection, one row of them.
 
     Raises
     ------
@@ -95,6 +96,8 @@ def translated(sql: str, catalog: Catalog) -> Question:
         The table or a column of it is not known.
     """
     tree = parsed_select(sql)
+    if {name for name, part in tree.args.items() if part} == {"expressions"}:
+        return Listing(rows=_constants(tree))
     extra = [name for name, part in tree.args.items() if part and name not in _CLAUSES]
     if extra or tree.find(exp.Subquery, exp.SetOperation) or len(list(tree.find_all(exp.Select))) > 1:
         raise not_understood(
@@ -102,6 +105,18 @@ def translated(sql: str, catalog: Catalog) -> Question:
             hint="Leave out joins, WITH, subqueries, QUALIFY and the like.",
         )
     return _Translation(tree, catalog).question()
+
+
+def _constants(tree: exp.Select) -> pa.Table:
+    columns = {}
+    for part in tree.expressions:
+        constant = part.this if isinstance(part, exp.Alias) else part
+        if not isinstance(constant, exp.Literal) or not (constant.is_string or constant.is_int):
+            raise not_understood(
+                "The statement names no table to select from", hint="Select from METRICS.ALL or a saved query."
+            )
+        columns[part.alias_or_name or constant.sql()] = [constant.to_py()]
+    return pa.table(columns)
 
 
 _Item: TypeAlias = "_Measure | _Group"
