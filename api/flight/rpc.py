@@ -22,6 +22,7 @@ from api.gate import Gate
 from api.observation import CLIENT_GONE, Observation, Transport, observing
 from api.observer import Observer
 from api.policy import Principal
+from api.wording import worded
 
 _log = structlog.get_logger(__name__)
 
@@ -119,7 +120,11 @@ class Reception:
 
 def message_of(error: SemanticLayerError) -> str:
     """What went wrong, what to do next, and the code of the error, in this order."""
-    text = f"{error.detail}. {error.hint}".replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    text = (
+        f"{error.detail}. {worded(error.hint, Transport.FLIGHT)}".replace("\0", "\ufffd")
+        .encode("utf-8", "replace")
+        .decode()
+    )
     lengths = accumulate(len(quote(character, safe=_WRITTEN_AS_THEY_ARE)) for character in text)
     fitting = bisect_right(list(lengths), _MESSAGE_BYTES)
     shown = text if fitting == len(text) else f"{text[:fitting]}..."
