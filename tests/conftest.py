@@ -35,6 +35,7 @@ SLOW = (
     "workers/test_pipeline.py",
     "deploy/test_image.py",
     "contract/test_schemathesis.py",
+    "api/clients/",
     "dbt/",
     "faults/",
     "e2e/",

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import socket
 import subprocess
 import time
 from collections import Counter
@@ -24,6 +23,7 @@ import pytest
 from api.keys import ApiKeys
 from api.state import open_state
 from tests.altered import altered_publication, sleeping
+from tests.api.clients.proxies import wait_until_open
 from tests.conftest import REPOSITORY, Published
 from tests.faults import load, questions
 from tests.server import Server
@@ -111,19 +111,6 @@ def balanced(folder: Path, ports: list[int]) -> Iterator[str]:
 def own_upstream(found: re.Match[str], ports: list[int]) -> str:
     # Nobody asks for Flight SQL here.
     return "".join(f"server 127.0.0.1:{port} {found[2]};\n" for port in (ports if found[1] == "8000" else ports[:1]))
-
-
-def wait_until_open(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"nginx did not start:\n{log.read_text()}")
-            time.sleep(0.05)
-        else:
-            return
 
 
 @contextmanager
