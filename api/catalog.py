@@ -140,13 +140,21 @@ class Entity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedQuery:
-    """A named question."""
+    """A named question; `api.saved` reads it.
+
+    `where` are filters as dbt writes them, `fields` what these are about; `order_by` says of each field whether it is
+    descending.
+    """
 
     name: str
     label: str
     description: str
     metrics: tuple[str, ...]
     group_by: tuple[str, ...]
+    where: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
+    order_by: tuple[tuple[str, bool], ...] = ()
+    limit: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,6 +257,7 @@ class Catalog:
             for name, saved in self.saved_queries.items()
             if metrics.keys() >= set(saved.metrics)
             and all(self.group_by(text).dimension.name in dimensions for text in saved.group_by)
+            and all({field, field.rpartition("__")[0]} & (metrics.keys() | dimensions.keys()) for field in saved.fields)
         }
         known = {dimension.entity or dimension.name for dimension in dimensions.values()}
         entities = {name: entity for name, entity in self.entities.items() if name in known}

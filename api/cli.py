@@ -30,10 +30,10 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on (INSIGHT_HOST).")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on (INSIGHT_PORT).")] = None,
 ) -> None:
-    """Serve metrics over REST until ctrl-C."""
+    """Serve metrics over REST, GraphQL and Flight SQL until ctrl-C."""
     from api.logs import configure_logging
     from api.main import create_app
-    from api.server import Stopping, run
+    from api.server import Certificate, Stopping, run
 
     settings = _settings(host=host, port=port)
     configure_logging(settings.log_level)
@@ -41,6 +41,11 @@ def serve(
         create_app(settings),
         host=settings.host,
         port=settings.port,
+        certificate=(
+            Certificate(chain=settings.tls_cert_file, key=settings.tls_key_file)
+            if settings.tls_cert_file and settings.tls_key_file
+            else None
+        ),
         connections=settings.max_connections,
         stopping=Stopping(
             notice=timedelta(seconds=settings.stop_notice_s), grace=timedelta(seconds=settings.stop_grace_s)

@@ -209,8 +209,8 @@ def _flight_settings(settings: Settings) -> FlightSettings:
     return FlightSettings(
         host=settings.host,
         port=settings.flight_port,
-        certificate=_pem(settings.flight_tls_cert_file),
-        key=_pem(settings.flight_tls_key_file),
+        certificate=_pem(settings.tls_cert_file),
+        key=_pem(settings.tls_key_file),
         max_streams=settings.flight_max_streams,
         max_calls=settings.max_requests,
         max_message_bytes=settings.max_body_bytes,
@@ -224,7 +224,7 @@ def _pem(file: Path | None) -> bytes | None:
         return file.read_bytes() if file else None
     except OSError as error:
         raise WrongSetting(
-            f"{file} cannot be read: {error.strerror}", hint="Mend INSIGHT_FLIGHT_TLS_CERT_FILE or …_KEY_FILE."
+            f"{file} cannot be read: {error.strerror}", hint="Mend INSIGHT_TLS_CERT_FILE or INSIGHT_TLS_KEY_FILE."
         ) from error
 
 

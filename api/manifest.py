@@ -24,6 +24,8 @@ from api.catalog import (
     ValueType,
     date_parts,
 )
+from api.errors import InvalidQuery
+from api.saved import filtered_fields
 
 Json: TypeAlias = Mapping[str, Any]
 
@@ -261,21 +263,46 @@ def _entity_items(models: list[Json]) -> Iterator[tuple[Json, Json]]:
 
 def _saved_query(query: Json) -> SavedQuery:
     params = query["query_params"]
+    where = tuple(item["where_sql_template"] for item in (params.get("where") or {}).get("where_filters", ()))
+    try:
+        fields = filtered_fields(where)
+    except InvalidQuery as error:
+        error.detail = f"The saved query {query['name']} has a filter that is not understood: {error.detail}"
+        raise
     return SavedQuery(
         name=query["name"],
         label=query["label"] or _words(query["name"]),
         description=query["description"] or "",
         metrics=tuple(params["metrics"]),
-        group_by=tuple(_group_by_name(text) for text in params["group_by"]),
+        group_by=tuple(_field(text)[0] for text in params["group_by"]),
+        where=where,
+        fields=fields,
+        order_by=tuple(_field(text) for text in params.get("order_by") or ()),
+        limit=params.get("limit"),
     )
 
 
-def _group_by_name(text: str) -> str:
-    """`metric_time__month` for `TimeDimension('metric_time', 'month')`; a plain name stays as it is."""
-    call = ast.parse(text, mode="eval").body
-    if not isinstance(call, ast.Call):
-        return text
-    return "__".join(str(ast.literal_eval(argument)) for argument in call.args)
+def _field(text: str) -> tuple[str, bool]:
+    """A field's name, and whether it is descending.
+
+    `metric_time__month` for `TimeDimension('metric_time', 'month')` and for `Dimension('metric_time').grain('month')`;
+    a plain name stays as it is. It descends with `.descending(True)`, or with a minus before it.
+    """
+    node: ast.expr = ast.parse(text.strip().removeprefix("-"), mode="eval").body
+    is_descending, suffix = text.strip().startswith("-"), ""
+    while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        given = [ast.literal_eval(argument) for argument in node.args]
+        match node.func.attr:
+            case "descending":
+                is_descending = bool(given[0]) if given else True
+            case "grain":
+                suffix = f"__{given[0]}"
+            case "date_part":
+                suffix = f"__extract_{given[0]}"
+        node = node.func.value
+    if not isinstance(node, ast.Call):
+        return ast.unparse(node), is_descending
+    return "__".join(str(ast.literal_eval(argument)) for argument in node.args) + suffix, is_descending
 
 
 def primary_entity(model: Json) -> str | None:

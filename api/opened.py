@@ -20,6 +20,7 @@ from api.policy import REHEARSING, Grant, Role
 from api.policy_check import broken_policy, require_sound
 from api.publication import PublicationInfo, read_info
 from api.query import CheckedQuery, MetricQuery, PageLimits, check, with_rows
+from api.saved import saved_question
 from api.warehouse import EngineLimits, Warehouse
 
 _log = structlog.get_logger(__name__)
@@ -138,8 +139,7 @@ class OpenPublication:
         """
         questions = {name: _simplest(metric) for name, metric in self.catalog.metrics.items()}
         questions |= {
-            name: MetricQuery(metrics=saved.metrics, group_by=saved.group_by)
-            for name, saved in self.catalog.saved_queries.items()
+            name: replace(saved_question(saved), limit=None) for name, saved in self.catalog.saved_queries.items()
         }
         for name, question in questions.items():
             try:

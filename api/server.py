@@ -10,14 +10,16 @@ import asyncio
 import resource
 import signal
 import socket
+import ssl
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import structlog
 import uvloop
 from fastapi import FastAPI
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.errors import FatalError
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
@@ -47,7 +49,17 @@ class Stopping:
     grace: timedelta
 
 
-def run(app: FastAPI, *, host: str, port: int, connections: int, stopping: Stopping) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """A chain and its private key, in files of PEM."""
+
+    chain: Path
+    key: Path
+
+
+def run(
+    app: FastAPI, *, host: str, port: int, certificate: Certificate | None = None, connections: int, stopping: Stopping
+) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight.
 
     SIGTERM gives notice first: the service says that it is not ready, while it answers. A second signal cuts all short.
@@ -55,19 +67,23 @@ def run(app: FastAPI, *, host: str, port: int, connections: int, stopping: Stopp
     Raises
     ------
     WrongSetting
-        The port is taken.
+        The port is taken, or the certificate is none.
     SemanticLayerError
         The application cannot start.
     """
     _check_free(host, port)
+    server = _server(app, host, port, certificate, connections=_affordable(connections))
+    _log.info("serving", url=f"http{'s' if certificate else ''}://{host}:{port}")
     try:
-        uvloop.run(_serve(app, host, port, connections=_affordable(connections), stopping=stopping))
+        uvloop.run(_serve(server, app, stopping))
     except FatalError as error:  # all that Granian says of an application that did not start
         raise getattr(app.state, "fault", error) from None
 
 
-async def _serve(app: FastAPI, host: str, port: int, *, connections: int, stopping: Stopping) -> None:
-    server: Any = Server(  # Granian ships no types
+def _server(app: FastAPI, host: str, port: int, certificate: Certificate | None, *, connections: int) -> Any:  # noqa: ANN401 - Granian ships no types
+    if certificate is not None:
+        _check_certificate(certificate)
+    return Server(
         app,
         address=host,
         port=port,
@@ -80,12 +96,17 @@ async def _serve(app: FastAPI, host: str, port: int, *, connections: int, stoppi
         # the first request of an HTTP/2 connection.
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=_HEADER_TIMEOUT_MS),
+        ssl_cert=certificate.chain if certificate else None,
+        ssl_key=certificate.key if certificate else None,
+        ssl_protocol_min=SSLProtocols.tls12,
     )
+
+
+async def _serve(server: Any, app: FastAPI, stopping: Stopping) -> None:  # noqa: ANN401 - Granian ships no types
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    _log.info("serving", url=f"http://{host}:{port}")
     serving = asyncio.create_task(server.serve())
     asked = asyncio.create_task(signals.get())
     await asyncio.wait((serving, asked), return_when=asyncio.FIRST_COMPLETED)
@@ -134,6 +155,16 @@ def _affordable(connections: int) -> int:
         _log.warning("few_open_files", allowed=soft, wanted=wanted, hint="Raise the limit: ulimit -n")
         return max(16, soft - _OTHER_FILES)
     return connections
+
+
+def _check_certificate(certificate: Certificate) -> None:
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate.chain, certificate.key)
+    except OSError as error:  # of which ssl.SSLError is one
+        raise WrongSetting(
+            f"{certificate.chain} and {certificate.key} are no certificate and its key: {error.strerror or error}",
+            hint="Mend INSIGHT_TLS_CERT_FILE or INSIGHT_TLS_KEY_FILE: two files of PEM that belong together.",
+        ) from error
 
 
 def _check_free(host: str, port: int) -> None:

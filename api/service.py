@@ -36,6 +36,7 @@ from api.policy import Grant, PolicySource, Principal, Role
 from api.policy_check import PolicyReviewer
 from api.publication import LineageGraph, PublicationFolder, PublicationInfo, ServedPublication
 from api.query import MetricQuery, PageLimits
+from api.saved import saved_question
 from api.shaping import Shaping
 from api.warehouse import RowStream
 
@@ -297,8 +298,7 @@ class SemanticLayer:
     ) -> Answer:
         """The answer of a saved query; `UnknownName` if there is none of that name."""
         saved = self.catalog(principal).saved_query(name)
-        query = MetricQuery(metrics=saved.metrics, group_by=saved.group_by, cursor=cursor)
-        return await self.query(principal, query, use=use)
+        return await self.query(principal, replace(saved_question(saved), cursor=cursor), use=use)
 
     async def dimension_values(
         self, principal: Principal, dimension: str, *, metrics: Sequence[str], search: str | None, limit: int | None

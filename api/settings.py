@@ -51,10 +51,10 @@ class Settings(BaseSettings):
     flight_port: int = Field(
         31337, ge=0, le=65535, description="Port of Arrow Flight SQL, on the same address; 0 turns it off."
     )
-    flight_tls_cert_file: Path | None = Field(
-        None, description="Certificate chain of Flight SQL (PEM); without one it speaks plain gRPC, for a proxy's sake."
+    tls_cert_file: Path | None = Field(
+        None, description="Certificate chain of both ports (PEM); without one they are plain, for a proxy's sake."
     )
-    flight_tls_key_file: Path | None = Field(None, description="Private key of that certificate (PEM).")
+    tls_key_file: Path | None = Field(None, description="Private key of that certificate (PEM), without a password.")
     flight_max_streams: int = Field(
         32, ge=1, description="Answers that are read over Flight SQL at once; each holds some MB, more are refused."
     )
@@ -234,8 +234,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _certificate_with_its_key(self) -> Self:
-        if (self.flight_tls_cert_file is None) != (self.flight_tls_key_file is None):
-            raise ValueError("INSIGHT_FLIGHT_TLS_CERT_FILE and INSIGHT_FLIGHT_TLS_KEY_FILE go together")
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("INSIGHT_TLS_CERT_FILE and INSIGHT_TLS_KEY_FILE go together")
         return self
 
     @model_validator(mode="after")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -38,6 +41,17 @@ def altered_publication(published: Published, root: Path, sales: str) -> Path:
     with duckdb.connect(root / published.version / "data.duckdb") as database:
         database.execute("ALTER TABLE marts.fct_sales RENAME TO whole")
         database.execute(f"CREATE VIEW marts.fct_sales AS {sales.replace('whole', 'marts.whole')}")
+    return root
+
+
+def redefined_publication(published: Published, root: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """A folder with a copy of the publication, in whose semantic manifest something is changed."""
+    shutil.copytree(published.settings.publication_dir / published.version, root / published.version)
+    (root / "current").write_text(published.version)
+    file = root / published.version / "semantic_manifest.json"
+    manifest = json.loads(file.read_text(encoding="utf-8"))
+    change(manifest)
+    file.write_text(json.dumps(manifest), encoding="utf-8")
     return root
 
 

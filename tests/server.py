@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -20,7 +21,14 @@ from api.keys import ApiKeys
 from api.state import open_state
 from tests.services import free_port
 
-_INSIGHT = Path(sys.executable).with_name("insight")
+INSIGHT = Path(sys.executable).with_name("insight")
+
+
+def trusting(certificate: Path) -> ssl.SSLContext:
+    """For clients that trust that certificate, or what it has signed, and no other."""
+    trust = ssl.create_default_context(cafile=str(certificate))
+    trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return trust
 
 
 class Server:
@@ -41,7 +49,9 @@ class Server:
 
     def __init__(self, publications: Path, folder: Path, **settings: object) -> None:
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self._trust = trusting(Path(str(settings["tls_cert_file"]))) if "tls_cert_file" in settings else None
+        self.url = f"http{'s' if self._trust else ''}://127.0.0.1:{self.port}"
+        self.flight_port = int(str(settings.get("flight_port", 0)))  # 0 where it does not speak Flight SQL
         self.state_url = str(settings.get("state_url", f"sqlite:///{folder / 'state.db'}"))
         given = {"publication_dir": publications, "port": self.port, **settings, "state_url": self.state_url}
         self._environment = os.environ | {f"INSIGHT_{name.upper()}": str(value) for name, value in given.items()}
@@ -72,7 +82,7 @@ class Server:
     def start(self, *, path: str = "/readyz") -> None:
         """Return when it is ready, or when another path answers."""
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen([_INSIGHT, "serve"], env=self._environment, stdout=log, stderr=log)
+            self._process = subprocess.Popen([INSIGHT, "serve"], env=self._environment, stdout=log, stderr=log)
         deadline = time.monotonic() + self.start_s
         while not self._answers(path):
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -102,7 +112,7 @@ class Server:
     def client(self, key: str | None = None, *, timeout_s: float = 60.0) -> httpx.Client:
         """A client of it, with a key."""
         headers = {"Authorization": f"Bearer {key or self.key()}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s, verify=self._trust or True)
 
     def async_client(self, key: str | None = None, *, timeout_s: float = 60.0, most: int = 1_000) -> httpx.AsyncClient:
         """A client of it that opens as many connections as are asked for, with a key."""
@@ -113,7 +123,7 @@ class Server:
 
     def _answers(self, path: str) -> bool:
         try:
-            return httpx.get(f"{self.url}{path}", timeout=1).status_code == 200
+            return httpx.get(f"{self.url}{path}", timeout=1, verify=self._trust or True).status_code == 200
         except httpx.HTTPError:
             return False
 

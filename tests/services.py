@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import sqlalchemy as sa
@@ -175,11 +176,15 @@ def required_binary(name: str, *folders: str) -> str:
     Without it the test is skipped, or fails where REQUIRE_SERVICES=1 asks for all of them.
     """
     found = [str(folder) for pattern in folders for folder in sorted(Path("/").glob(pattern), reverse=True)]
-    if (path := shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *found]))) is not None:
-        return path
+    path = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *found]))
+    return path or absent(f"{name} is not installed")
+
+
+def absent(reason: str) -> NoReturn:
+    """Skip the test, or fail it where REQUIRE_SERVICES=1 says that everything is there."""
     if os.environ.get("REQUIRE_SERVICES") == "1":
-        pytest.fail(f"{name} is not installed, and REQUIRE_SERVICES=1")
-    pytest.skip(f"{name} is not installed")
+        pytest.fail(f"{reason}, and REQUIRE_SERVICES=1")
+    pytest.skip(reason)
 
 
 def free_port() -> int:

@@ -12,6 +12,7 @@ from api.flight import listings
 from api.flight.calls import Argument, Call, Named, not_understood
 from api.flight.question import Asked, Compilation, Listing, Question, ValuesOf
 from api.query import MetricQuery, OrderBy
+from api.saved import saved_question
 from api.service import CacheUse
 
 
@@ -116,22 +117,20 @@ def _query_with_all(given: _Given) -> Asked:
 def _asked_query(given: _Given, *, group_by: tuple[str, ...]) -> Asked:
     metrics = given.metrics()
     names = tuple(item.name for item in metrics)
+    filters = [parse_dbt_filter(_filter_text(item)) for item in given.items("where")]
+    where, having = all_of(*(half.where for half in filters)), all_of(*(half.having for half in filters))
+    order_by, limit = tuple(given.order_by()), given.number("limit")
     if (saved_name := given.text("saved_query")) is not None:
         if names or group_by:
             raise not_understood(
                 "saved_query goes without metrics and group_by", hint="Leave them out, or the saved query."
             )
         saved = given.catalog.saved_query(saved_name)
-        names, group_by = saved.metrics, saved.group_by
-    filters = [parse_dbt_filter(_filter_text(item)) for item in given.items("where")]
-    query = MetricQuery(
-        metrics=names,
-        group_by=group_by,
-        where=all_of(*(half.where for half in filters)),
-        having=all_of(*(half.having for half in filters)),
-        order_by=tuple(given.order_by()),
-        limit=given.number("limit"),
-    )
+        query = saved_question(saved, where=where, having=having, order_by=order_by, limit=limit)
+    else:
+        query = MetricQuery(
+            metrics=names, group_by=group_by, where=where, having=having, order_by=order_by, limit=limit
+        )
     if given.truth("compile", default=False) or given.truth("explain", default=False):
         return Compilation(query=query)
     use = CacheUse.READ if given.truth("read_cache", default=True) else CacheUse.RENEW

@@ -54,7 +54,7 @@ def granularities(catalog: Catalog, metrics: Collection[str]) -> Rows:
 
 
 def saved_queries(catalog: Catalog) -> Rows:
-    """Every saved query; none of them has a filter."""
+    """Every saved query; its filter is told over GraphQL, to roles that see SQL."""
     return _rows(sorted(catalog.saved_queries.values(), key=lambda saved: saved.name), _SAVED_QUERY)
 
 

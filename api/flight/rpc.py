@@ -6,11 +6,13 @@ import asyncio
 import base64
 import binascii
 import uuid
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, NoReturn, TypeAlias
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import grpc
 import structlog
@@ -20,12 +22,15 @@ from api.gate import Gate
 from api.observation import CLIENT_GONE, Observation, Transport, observing
 from api.observer import Observer
 from api.policy import Principal
+from api.wording import worded
 
 _log = structlog.get_logger(__name__)
 
 UNSUPPORTED_CALL = "unsupported_call"  # the code of what gRPC calls unimplemented
 
-_MESSAGE_CHARACTERS = 1_500  # proxies refuse trailers of some KB
+_MESSAGE_BYTES = 2_000  # of a message as gRPC writes it into a trailer; proxies refuse those of some KB
+
+_WRITTEN_AS_THEY_ARE = bytes(range(0x20, 0x7F)).replace(b"%", b"")  # all others are three bytes each
 
 _STATUS = {
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -77,14 +82,11 @@ class Reception:
             action=method,
         )
         headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        names = {"request_id": seen.request_id}
-        if (trace_id := self._observer.begin(seen, headers)) is not None:
-            names["trace_id"] = trace_id
-        with structlog.contextvars.bound_contextvars(**names), observing(seen):
+        self._observer.begin(seen, headers)
+        with observing(seen):
             try:
                 shown = _credential(headers)
                 admitted = await self._gate.admit(shown, address=_address(context.peer()))
-                seen.principal = admitted.principal
                 yield Rpc(principal=admitted.principal, credential=shown, observation=seen, observer=self._observer)
             except asyncio.CancelledError:
                 seen.is_cancelled, seen.status = True, seen.status or CLIENT_GONE
@@ -115,9 +117,15 @@ class Reception:
 
 def message_of(error: SemanticLayerError) -> str:
     """What went wrong, what to do next, and the code of the error, in this order."""
-    text = f"{error.detail}. {error.hint}"
-    shown = text if len(text) <= _MESSAGE_CHARACTERS else text[: _MESSAGE_CHARACTERS - 1] + "…"
-    return f"{shown} [{error.code}]".replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    text = (
+        f"{error.detail}. {worded(error.hint, Transport.FLIGHT)}".replace("\0", "\ufffd")
+        .encode("utf-8", "replace")
+        .decode()
+    )
+    lengths = accumulate(len(quote(character, safe=_WRITTEN_AS_THEY_ARE)) for character in text)
+    fitting = bisect_right(list(lengths), _MESSAGE_BYTES)
+    shown = text if fitting == len(text) else f"{text[:fitting]}..."
+    return f"{shown} [{error.code}]"
 
 
 def _credential(headers: Mapping[str, str]) -> str | None:

@@ -7,19 +7,21 @@ the warehouse as SQL. The function around a metric says nothing: how a metric is
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+import pyarrow as pa
 from sqlglot import exp
 
-from api.catalog import Catalog, nearest
+from api.catalog import Catalog, SavedQuery, nearest
 from api.dbt_filter import ParsedDbtFilter, parse_dbt_filter
 from api.errors import UnknownName
-from api.filters import AnyOf, all_of
+from api.filters import AnyOf, all_of, comparisons
 from api.flight.around import parsed_select
 from api.flight.calls import not_understood
-from api.flight.question import Question, Shown
+from api.flight.question import Listing, Question, Shown
 from api.query import MetricQuery, OrderBy
+from api.saved import saved_question
 
 CATALOG = "insight"
 SCHEMA = "METRICS"
@@ -55,6 +57,7 @@ class VirtualTable:
     description: str
     metrics: tuple[str, ...]
     group_bys: tuple[str, ...]
+    saved: SavedQuery | None = None
 
 
 def virtual_tables(catalog: Catalog) -> tuple[VirtualTable, ...]:
@@ -71,6 +74,7 @@ def virtual_tables(catalog: Catalog) -> tuple[VirtualTable, ...]:
             description=query.description or query.label,
             metrics=query.metrics,
             group_bys=tuple(catalog.group_by(text).column for text in query.group_by),
+            saved=query,
         )
         for query in catalog.saved_queries.values()
     )
@@ -84,8 +88,8 @@ def _every_group_by(catalog: Catalog) -> Iterator[str]:
             yield dimension.name
 
 
-def translated(sql: str, catalog: Catalog) -> Question:
-    """The question that the SQL asks.
+def translated(sql: str, catalog: Catalog) -> Question | Listing:
+    """The question that the SQL asks; of constants alone, with which tools probe a connection, one row of them.
 
     Raises
     ------
@@ -95,6 +99,8 @@ def translated(sql: str, catalog: Catalog) -> Question:
         The table or a column of it is not known.
     """
     tree = parsed_select(sql)
+    if {name for name, part in tree.args.items() if part} == {"expressions"}:
+        return Listing(rows=_constants(tree))
     extra = [name for name, part in tree.args.items() if part and name not in _CLAUSES]
     if extra or tree.find(exp.Subquery, exp.SetOperation) or len(list(tree.find_all(exp.Select))) > 1:
         raise not_understood(
@@ -102,6 +108,41 @@ def translated(sql: str, catalog: Catalog) -> Question:
             hint="Leave out joins, WITH, subqueries, QUALIFY and the like.",
         )
     return _Translation(tree, catalog).question()
+
+
+def _constants(tree: exp.Select) -> pa.Table:
+    columns = {}
+    for part in tree.expressions:
+        constant = part.this if isinstance(part, exp.Alias) else part
+        if not isinstance(constant, exp.Literal) or not (constant.is_string or constant.is_int):
+            raise not_understood(
+                "The statement names no table to select from", hint="Select from METRICS.ALL or a saved query."
+            )
+        columns[part.alias_or_name or constant.sql()] = [constant.to_py()]
+    return pa.table(columns)
+
+
+def _within(saved: SavedQuery, asked: MetricQuery, *, is_whole: bool) -> MetricQuery:
+    """The question among the rows of the saved query; `is_whole` where it is grouped by all that the latter is."""
+    own = saved_question(saved)
+    is_cut_anew = asked.where or asked.having or asked.order_by or asked.offset
+    if (own.limit is not None and (is_cut_anew or not is_whole)) or (own.having is not None and not is_whole):
+        raise not_understood(
+            f"{saved.name} leaves rows out by a limit or a condition of its own, so its rows are taken as they are",
+            hint=f'Put {{{{ semantic_layer.query(saved_query="{saved.name}") }}}} in place of the table.',
+        )
+    kept = [item for item in own.order_by if item.field in (*saved.metrics, *asked.group_by)]
+    order_by = asked.order_by or tuple(kept)
+    needed = [item.field for item in order_by] + [leaf.field for leaf in comparisons(own.having)]
+    return replace(
+        asked,
+        # What its own order and condition are about is asked for, too, and not shown.
+        metrics=tuple(dict.fromkeys((*asked.metrics, *(name for name in needed if name in saved.metrics)))),
+        where=all_of(own.where, asked.where),
+        having=all_of(own.having, asked.having),
+        order_by=order_by,
+        limit=min((limit for limit in (own.limit, asked.limit) if limit is not None), default=None),
+    )
 
 
 _Item: TypeAlias = "_Measure | _Group"
@@ -148,12 +189,16 @@ class _Translation:
         query = MetricQuery(
             metrics=tuple(self._metrics),
             group_by=grouped,
-            where=all_of(*(half.where for half in filters), _NEVER if is_probe else None),
+            where=all_of(*(half.where for half in filters)),
             having=all_of(*(half.having for half in filters)),
             order_by=order_by,
             limit=None if is_probe else limit,
             offset=offset,
         )
+        if self._table.saved is not None:
+            query = _within(self._table.saved, query, is_whole=set(grouped) == set(self._table.group_bys))
+        if is_probe:
+            query = replace(query, where=all_of(query.where, _NEVER), limit=None)
         return Question(query=query, shown=shown)
 
     def _from(self) -> tuple[VirtualTable, frozenset[str]]:

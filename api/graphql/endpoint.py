@@ -29,6 +29,15 @@ from api.rest.rows import JSON_OPTIONS, plain
 
 _JSON = "application/json"
 
+# Questions are named in the audit as the same ones over REST are; what they ask says the rest.
+_ACTIONS = {
+    "createSynchronousQuery": "run_query",
+    "createQuery": "submit_query",
+    "createDimensionValuesQuery": "submit_query",
+    "compileSql": "compile_query",
+    "compileDimensionValuesSql": "compile_query",
+}
+
 
 class Body(BaseModel):
     """What a client sends; `extensions` are read by nobody, and sent by some."""
@@ -135,8 +144,9 @@ def _refuse_introspection(execution: Execution) -> None:
 def _note_fields(document: CheckedDocument, variables: Mapping[str, Any]) -> None:
     """What the audit says of the request: which fields it asks for, and the query that it polls for."""
     seen, fields = observed(), document.root_fields
-    seen.action = fields[0] if len(set(fields)) == 1 else "several"
-    seen.parameters = {"fields": fields}
+    only = fields[0] if len(set(fields)) == 1 else "several"
+    seen.action = _ACTIONS.get(only, only)
+    seen.parameters = {} if only in _ACTIONS else {"fields": fields}
     if isinstance(polled := variables.get("queryId"), str):
         seen.parameters = {**seen.parameters, "query_id": polled.partition(".")[0]}
 

@@ -10,8 +10,9 @@ from graphql import GraphQLError
 
 from api.errors import InternalFault, InvalidQuery, SemanticLayerError, ServiceError, Unauthenticated
 from api.graphql.result_nodes import told
-from api.observation import observed
+from api.observation import Transport, observed
 from api.redaction import redacted
+from api.wording import worded
 
 _log = structlog.get_logger(__name__)
 
@@ -26,7 +27,7 @@ def rendered(error: SemanticLayerError, *, path: list[str | int] | None = None) 
         "status": error.status,
         "title": error.title,
         "detail": redacted(error.detail),
-        "hint": redacted(error.hint),
+        "hint": redacted(worded(error.hint, Transport.GRAPHQL)),
         "request_id": observed().request_id,
     }
     if error.nearest:

@@ -14,6 +14,7 @@ from api.errors import InvalidQuery
 from api.filters import Filter, all_of
 from api.graphql.vocabulary import DatePart, TimeGranularity
 from api.query import MetricQuery, OrderBy
+from api.saved import saved_question
 
 _ALIAS = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 
@@ -93,17 +94,14 @@ def question(asked: Asked, catalog: Catalog) -> Question:
     group_by = saved.group_by if saved else tuple(group_by_name(item, catalog) for item in asked.group_by or ())
     aliases = _aliases(asked.metrics or (), taken=(*metrics, *group_by))
     where, having = _filters(asked.where or ())
-    return Question(
-        query=MetricQuery(
-            metrics=metrics,
-            group_by=group_by,
-            where=where,
-            having=having,
-            order_by=tuple(_order(item, catalog, group_by=group_by, aliases=aliases) for item in asked.order_by or ()),
-            limit=asked.limit,
-        ),
-        aliases=aliases,
-    )
+    order_by = tuple(_order(item, catalog, group_by=group_by, aliases=aliases) for item in asked.order_by or ())
+    if saved is not None:
+        query = saved_question(saved, where=where, having=having, order_by=order_by, limit=asked.limit)
+    else:
+        query = MetricQuery(
+            metrics=metrics, group_by=group_by, where=where, having=having, order_by=order_by, limit=asked.limit
+        )
+    return Question(query=query, aliases=aliases)
 
 
 def group_by_name(item: GroupByInput, catalog: Catalog) -> str:

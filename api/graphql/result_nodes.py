@@ -21,9 +21,10 @@ from api.graphql.handles import Handle
 from api.graphql.pandas_json import pandas_json
 from api.graphql.question_nodes import MetricQueryParamsNode, QueryParamsNode, params
 from api.graphql.vocabulary import JsonValue, PandasJsonOrient, QueryStatus, QueryType
-from api.observation import Stage, timed
+from api.observation import Stage, Transport, timed
 from api.query import MetricQuery
 from api.rest.rows import ARROW, document, rows
+from api.wording import worded
 
 PAGE_ROWS = 1024  # what the hosted dbt Semantic Layer puts on a page
 
@@ -210,7 +211,7 @@ def stored(query: DeferredQuery, handle: Handle, *, page: Page, sql_text: SqlTex
         status=STATUSES[query.state],
         error=told(failure) if failure else None,
         error_type=failure.code if failure else None,
-        error_hint=failure.hint if failure else None,
+        error_hint=worded(failure.hint, Transport.GRAPHQL) if failure else None,
         total_pages=max(1, math.ceil((query.row_count or 0) / page_rows)) if is_there else None,
         row_count=query.row_count,
     )
@@ -226,13 +227,14 @@ def refused(handle: Handle, failure: Failure) -> QueryResultNode:
         status=QueryStatus.FAILED,
         error=told(failure),
         error_type=failure.code,
-        error_hint=failure.hint,
+        error_hint=worded(failure.hint, Transport.GRAPHQL),
     )
 
 
 def told(failure: Failure | SemanticLayerError) -> str:
     """What went wrong and what to do next, in one text: most clients show their user no more than that."""
-    return f"{failure.detail}{'' if failure.detail.endswith('.') else '.'} {failure.hint}"
+    stop = "" if failure.detail.endswith(".") else "."
+    return f"{failure.detail}{stop} {worded(failure.hint, Transport.GRAPHQL)}"
 
 
 @strawberry.type(name="SemanticLayerQueryDetails")

@@ -1,18 +1,19 @@
 """`make bench`: everything that is measured rather than tested, side by side in one run, as tables on stdout.
 
-`python -m tests.bench engine throughput manifest flight planner` names the parts; all of them without a name.
+`python -m tests.bench engine throughput manifest graphql flight planner` names the parts; all of them without a name.
 """
 
 from __future__ import annotations
 
 import sys
 
-from tests.bench import engine, flight, manifest, planner, throughput
+from tests.bench import engine, flight, graphql, manifest, planner, throughput
 
 PARTS = {
     "engine": engine.measure,
     "throughput": throughput.measure,
     "manifest": manifest.measure,
+    "graphql": graphql.measure,
     "flight": flight.measure,
     "planner": planner.measure,
 }

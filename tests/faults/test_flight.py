@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pyarrow as pa
 import pytest
 from adbc_driver_flightsql import DatabaseOptions, dbapi
@@ -36,6 +37,12 @@ def large(synthetic: Published, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return altered_publication(synthetic, tmp_path_factory.mktemp("large"), repeated(100))
 
 
+@pytest.fixture(scope="module")
+def many(synthetic: Published, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Publications with some lines more than gRPC sends unread."""
+    return altered_publication(synthetic, tmp_path_factory.mktemp("many"), repeated(25))
+
+
 @contextmanager
 def reading(service: Server, port: int, statement: str) -> Iterator[pa.RecordBatchReader]:
     """The rows of the statement, as they are read; blocks."""
@@ -52,9 +59,16 @@ def running(service: Server) -> float:
     return float(line.split()[-1])
 
 
+def idle(service: Server) -> bool:
+    """Whether nothing holds a place any more, within 20 s."""
+    deadline = time.monotonic() + 20
+    while running(service) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return running(service) == 0
+
+
 def metrics(service: Server) -> list[str]:
-    with service.client() as client:
-        return client.get("/metrics").text.splitlines()
+    return httpx.get(f"{service.url}/metrics", timeout=30).text.splitlines()
 
 
 def test_a_large_answer_is_streamed_in_little_memory(large: Path, serve: Serve) -> None:
@@ -83,10 +97,7 @@ def test_a_reader_that_leaves_ends_the_query_in_the_engine(large: Path, serve: S
     with reading(service, port, LARGE) as rows:
         rows.read_next_batch()
 
-    deadline = time.monotonic() + 20
-    while running(service) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert running(service) == 0
+    assert idle(service)
     with reading(service, port, SMALL) as rows:
         assert rows.read_all().num_rows == 5
 
@@ -124,3 +135,43 @@ def test_a_stop_lets_an_answer_finish(synthetic: Published, serve: Serve, tmp_pa
 
     assert counts == [5]
     assert service.process.wait(timeout=60) == 0
+
+
+@contextmanager
+def streaming(service: Server, statement: str) -> Iterator[flight.FlightStreamReader]:
+    """The stream of the statement, nothing of which is read ahead but what gRPC takes."""
+    packed = any_pb2.Any()
+    packed.Pack(TicketStatementQuery(statement_handle=statement.encode()))
+    shown = flight.FlightCallOptions(headers=[(b"authorization", f"Bearer {service.key()}".encode())])
+    with flight.FlightClient(f"grpc://127.0.0.1:{service.flight_port}") as client:
+        reader = client.do_get(flight.Ticket(packed.SerializeToString()), shown)
+        try:
+            yield reader
+        finally:
+            reader.cancel()
+
+
+def test_more_answers_at_once_than_may_be_are_refused_until_one_has_ended(many: Path, serve: Serve) -> None:
+    service = serve(many, flight_port=free_port(), flight_max_streams=1)
+
+    with streaming(service, LARGE) as one:
+        assert one.read_chunk().data.num_rows
+        refused = pytest.raises(pa.ArrowInvalid, match=r"resource exhausted.*INSIGHT_FLIGHT_MAX_STREAMS")
+        with refused, streaming(service, SMALL) as two:
+            two.read_all()
+    assert idle(service)
+    with streaming(service, SMALL) as after:
+        assert after.read_all().num_rows == 5
+    assert '"code":"too_many_streams"' in service.log
+
+
+def test_an_answer_that_nobody_reads_is_ended_and_says_why(many: Path, serve: Serve) -> None:
+    service = serve(many, flight_port=free_port(), send_timeout_s=1)
+
+    with streaming(service, LARGE) as rows:
+        rows.read_chunk()
+        assert idle(service)  # ended by the service, while the reader holds on
+        with pytest.raises(flight.FlightTimedOutError, match="unread_answer"):
+            for _ in rows:
+                pass
+    assert '"code":"unread_answer"' in service.log

@@ -103,5 +103,5 @@ async def fly(published: Published, stack: AsyncExitStack, *, role: str = "admin
     app = create_app(chosen)
     await stack.enter_async_context(app.router.lifespan_context(app))
     made = Flown(app=app, port=port, key="", state_url=chosen.state_url)
-    scheme = "grpc+tls" if chosen.flight_tls_cert_file else "grpc"
+    scheme = "grpc+tls" if chosen.tls_cert_file else "grpc"
     return Flown(app=app, port=port, key=made.key_of(role), state_url=chosen.state_url, scheme=scheme)

@@ -451,7 +451,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
 async def test_over_tls_the_certificate_is_checked(synthetic: Published, certificate: tuple[Path, Path]) -> None:
     own, key = certificate
     async with AsyncExitStack() as stack:
-        served = await fly(synthetic, stack, flight_tls_cert_file=own, flight_tls_key_file=key)
+        served = await fly(synthetic, stack, tls_cert_file=own, tls_key_file=key)
 
         def read(**trust: str) -> pa.Table:
             with served.connection(**trust) as connection, connection.cursor() as cursor:

@@ -183,7 +183,6 @@ HOSTILE = [
     "SELECT * FROM duckdb_settings()",
     "SELECT * FROM marts.fct_sales",
     "SELECT * FROM information_schema.tables",
-    "SELECT 1",
     "SELECT total_revenue FROM METRICS.ALL WHERE customer__location IN (SELECT location FROM marts.dim_customer)",
     "SELECT total_revenue FROM METRICS.ALL UNION ALL SELECT 1",
     "SELECT total_revenue FROM METRICS.ALL; SELECT 1",

@@ -71,6 +71,13 @@ async def test_sql_is_answered_as_the_question_that_it_means(flown: Flown, sql: 
     assert answered
 
 
+async def test_constants_are_answered_as_tools_try_a_connection_with_them(flown: Flown) -> None:
+    assert (await flown.table("SELECT 1")).to_pylist() == [{"1": 1}]
+    assert (await flown.table("SELECT 1 AS one, 'text'")).to_pylist() == [{"one": 1, "text": "text"}]
+    assert "[unsupported_statement]" in await flown.refusal("SELECT 1 + 1")
+    assert "[unsupported_statement]" in await flown.refusal("SELECT version()")
+
+
 async def test_columns_have_the_names_that_were_asked_for(flown: Flown) -> None:
     table = await flown.table(
         "SELECT SUM(total_revenue), customer_location, DATE_TRUNC('year', metric_time) AS \"Year\" "

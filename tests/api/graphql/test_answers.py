@@ -139,7 +139,7 @@ async def test_each_request_leaves_one_record_that_tells_what_rest_would(
     over_rest = await recorded("/v1/query", {"metrics": ["line_count"], "group_by": ["customer__gender"]})
     same = ("decision", "status", "code", "principal_id", "role", "rows", "sql_hash", "publication")
     assert {name: over_graphql.get(name) for name in same} == {name: over_rest.get(name) for name in same}
-    assert (over_graphql["transport"], over_graphql["action"]) == ("graphql", "createSynchronousQuery")
+    assert (over_graphql["transport"], over_graphql["action"]) == ("graphql", "run_query")
     assert over_graphql["what"]["metrics"] == over_rest["what"]["metrics"] == ["line_count"]
     assert over_graphql["what"]["group_by"] == ["customer__gender"]
 

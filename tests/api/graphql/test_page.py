@@ -6,8 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 import httpx
 import pytest
@@ -23,29 +21,12 @@ PAGE = (REPOSITORY / "docs" / "graphql.md").read_text(encoding="utf-8")
 BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+(?: [\w: ]+)?)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 DOCUMENTS = [(kind.removeprefix("graphql").strip(), text) for kind, text in BLOCKS if kind.startswith("graphql")]
 COMMANDS = [text for kind, text in BLOCKS if kind == "sh"]
-SCRIPTS = [text for kind, text in BLOCKS if kind == "python"]
-(SHEET,) = (text for kind, text in BLOCKS if kind == "js")
-
-# What Google Sheets has around a function, as far as ours needs it.
-AROUND_THE_SHEET = """
-const { execFileSync } = require("node:child_process");
-const PropertiesService = { getScriptProperties: () => ({ getProperty: (name) => process.env[name] }) };
-const UrlFetchApp = { fetch: (url, { method, contentType, headers, payload }) => {
-  const named = Object.entries({ ...headers, "Content-Type": contentType });
-  const given = named.flatMap(([name, value]) => ["-H", name + ": " + value]);
-  const text = execFileSync("curl", ["-s", "-X", method.toUpperCase(), url, ...given, "-d", payload]).toString();
-  return { getContentText: () => text };
-} };
-"""
 
 
 @pytest.fixture(scope="module")
 def environment(server: Server) -> dict[str, str]:
-    """What a reader of the page has set, the port apart."""
-    exported = dict(re.findall(r'^export (\w+)="(.*)"$', "\n".join(COMMANDS), re.MULTILINE))
-    assert exported.keys() == {"DBT_SL_GRAPHQL_URL_FORMAT", "DBT_SL_ADBC_URL_FORMAT"}
-    given = {name: value.replace(":8000/", f":{server.port}/") for name, value in exported.items()}
-    return os.environ | given | {"INSIGHT_API_URL": server.url, "INSIGHT_API_KEY": server.key("reader")}
+    """What a reader of the page has set."""
+    return os.environ | {"INSIGHT_API_URL": server.url, "INSIGHT_API_KEY": server.key("reader")}
 
 
 def run(command: list[str], environment: dict[str, str]) -> str:
@@ -75,31 +56,6 @@ def test_the_command_of_the_page_answers(environment: dict[str, str]) -> None:
 
     answer = json.loads(run(["bash", "-c", command], environment))
     assert len(answer["data"]["createSynchronousQuery"]["rows"]) == 12
-
-
-def test_the_function_of_the_sheet_answers(environment: dict[str, str], tmp_path: Path) -> None:
-    required_binary("curl")
-    script = tmp_path / "sheet.js"
-    call = 'console.log(JSON.stringify(METRIC("total_revenue", "customer__location")))'
-    script.write_text(AROUND_THE_SHEET + SHEET + call, encoding="utf-8")
-
-    head, *rows = json.loads(run([required_binary("node"), str(script)], environment))
-    assert head == ["customer__location", "total_revenue"]
-    assert len(rows) > 2
-    assert all(len(row) == 2 for row in rows)
-    wrong = script.with_name("wrong.js")
-    wrong.write_text(AROUND_THE_SHEET + SHEET + 'METRIC("total_revehue", "customer__location")', encoding="utf-8")
-    with pytest.raises(AssertionError, match="Did you mean total_revenue"):
-        run([required_binary("node"), str(wrong)], environment)
-
-
-@pytest.mark.parametrize("text", SCRIPTS, ids=["metadata", "rows"])
-def test_every_script_runs(environment: dict[str, str], tmp_path: Path, text: str) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(text, encoding="utf-8")
-
-    told = run([sys.executable, "-W", "ignore", str(script)], environment)
-    assert "total_revenue" in told
 
 
 def test_the_page_shows_each_way_of_asking() -> None:
