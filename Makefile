@@ -1,7 +1,7 @@
 # Everything a developer does, by name. `make` alone lists the names.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-full fmt lint types check bench openapi messages examples dbt-parse dbt-docs lock clean
+.PHONY: help setup demo test test-slow test-full fmt lint types check bench openapi messages examples dbt-parse dbt-docs lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -37,10 +37,13 @@ demo: setup ## Build everything from synthetic data (or DATA=dir) and serve it u
 	@export INSIGHT_API_KEY=$$($(BIN)/insight keys create demo --days 7 --quiet) && \
 	  { trap 'kill $$(jobs -p) 2>/dev/null' EXIT; $(BIN)/insight welcome & $(BIN)/insight serve; }
 
-test: setup ## Run the tests
-	@$(BIN)/pytest -m "not full"
+test: setup ## Run the tests, but for the slow ones
+	@$(BIN)/pytest -m "not slow and not full"
 
-test-full: test ## Run the tests and the long proofs: every quirk of the data, mishandled once, is noticed
+test-slow: setup ## Run the tests that take minutes: dbt builds, brokers, browsers, processes that die
+	@$(BIN)/pytest -m "slow and not full"
+
+test-full: test test-slow ## Run the tests and the long proofs: every quirk of the data, mishandled once, is noticed
 	@$(BIN)/pytest -m full --dist worksteal --timeout 7200
 
 fmt: setup ## Format Python and SQL

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -57,7 +58,7 @@ class AuditStore:
 
     def __init__(self, state: sa.Engine) -> None:
         self._state = state
-        self._insert = _upsert(state.dialect.name)
+        self._insert = _upsert(state.dialect)
 
     def add(self, records: Iterable[Record]) -> tuple[Record, ...]:
         """Keep the records, each in place of an earlier one of its id; those that the database refuses come back.
@@ -103,7 +104,7 @@ class AuditStore:
             return ()
         try:
             with self._state.begin() as connection:
-                connection.execute(self._insert, [{**record, "at": _naive(record["at"])} for record in records])
+                connection.exec_driver_sql(self._insert, [_as_driver_takes(record) for record in records])
         except (sa.exc.DataError, sa.exc.IntegrityError, ValueError):
             if len(records) == 1:
                 return records
@@ -111,19 +112,29 @@ class AuditStore:
         return ()
 
 
-def _upsert(dialect: str) -> sa.Insert:
-    """An insert that replaces what stands under the same id."""
-    match dialect:
+def _as_driver_takes(record: Record) -> dict[str, Any]:
+    at = _naive(record["at"]).isoformat(" ", timespec="microseconds")  # as SQLAlchemy writes it to SQLite
+    return {**record, "at": at, "what": orjson.dumps(record["what"]).decode()}
+
+
+def _upsert(dialect: sa.Dialect) -> str:
+    """An insert that replaces what stands under the same id, with named parameters, for the driver itself.
+
+    SQLAlchemy's own care for each parameter costs 30 of the 50 µs that a record takes, half as much as an answer that
+    is kept; and it is this process that answers.
+    """
+    match dialect.name:
         case "sqlite":
             insert: sqlite.Insert | postgresql.Insert = sqlite.insert(_audit)
+            dialect = sqlite.dialect(paramstyle="named")
         case "postgresql":
             insert = postgresql.insert(_audit)
-        case _:
+        case other:
             raise WrongSetting(
-                f"INSIGHT_STATE_URL names a database of the kind {dialect}", hint="Use SQLite or PostgreSQL."
+                f"INSIGHT_STATE_URL names a database of the kind {other}", hint="Use SQLite or PostgreSQL."
             )
     columns = {column.name: insert.excluded[column.name] for column in _audit.c if column.name != "id"}
-    return insert.on_conflict_do_update(index_elements=["id"], set_=columns)
+    return str(insert.on_conflict_do_update(index_elements=["id"], set_=columns).compile(dialect=dialect))
 
 
 def _conditions(question: AuditQuestion) -> list[sa.ColumnElement[bool]]:

@@ -14,6 +14,7 @@ import structlog
 from api.deferred_query import Claim
 from api.deferred_store import DeferredStore
 from api.errors import Failure, InternalFault, SemanticLayerError, TooManyRequests, Unavailable
+from api.observation import Observation, Transport, observing
 from api.service import Apart, SemanticLayer
 
 _log = structlog.get_logger(__name__)
@@ -111,7 +112,8 @@ class Runner:
     async def _settle(self, claim: Claim) -> None:
         """Run the query and store what came out; whatever happens, its claim is given back or lapses."""
         # The log of a run has the id of its query where that of a request has the request's.
-        with structlog.contextvars.bound_contextvars(request_id=claim.query_id, principal=claim.principal.principal_id):
+        seen = Observation(request_id=claim.query_id, transport=Transport.REST, principal=claim.principal)
+        with observing(seen):
             _log.info("deferred_query_started", query_id=claim.query_id, attempt=claim.attempt)
             try:
                 await self._attempt(claim)

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-import structlog
-
 from api.allowance import Allowance, Allowances
 from api.errors import TooManyRequests, Unauthenticated
 from api.keys import KEY_PREFIX, ApiKeys, missing_key
+from api.observation import observed
 from api.policy import ANYBODY, PolicySource, Principal
 from api.tallies import Clock, Tally
 from api.tokens import Tokens
@@ -126,7 +125,7 @@ class Gate:
             The credential cannot be checked now.
         """
         principal = await self._recognized(credential, address)
-        structlog.contextvars.bind_contextvars(principal=principal.principal_id)
+        observed().principal = principal
         role = self._policies.current().role(principal)
         allowance = await self._allowances.take_request(principal, role)
         return Admitted(principal=principal, allowance=allowance)

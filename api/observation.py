@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # commands import this module for a name or two
     from api.policy import Principal
@@ -92,6 +92,7 @@ class Observation:
     code: str | None = None
     problem_status: int | None = None
     is_cancelled: bool = False
+    trace_id: str | None = None
     stages: list[StageTime] = field(default_factory=list)
     began_at_ns: int = field(default_factory=time.time_ns)
     began_ns: int = field(default_factory=time.perf_counter_ns)
@@ -131,6 +132,16 @@ class Observation:
         return {name: value for name, value in facts.items() if value is not None}
 
     @property
+    def names(self) -> dict[str, object]:
+        """What every line of the log says that is written while it is served."""
+        names: dict[str, object] = {"request_id": self.request_id}
+        if self.trace_id is not None:
+            names["trace_id"] = self.trace_id
+        if self.principal is not None:
+            names["principal"] = self.principal.principal_id
+        return names
+
+    @property
     def duration_ns(self) -> int:
         """From its beginning to its end, or until now."""
         return (self.ended_ns or time.perf_counter_ns()) - self.began_ns
@@ -152,6 +163,12 @@ def observing(observation: Observation) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+def named(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The log's event with the names of the request that is being served; a processor of structlog."""
+    seen = _current.get()
+    return event if seen is None else {**seen.names, **event}
 
 
 @contextmanager

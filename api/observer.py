@@ -36,9 +36,10 @@ class Observer:
         self._telemetry = telemetry
         self._tracing = tracing
 
-    def begin(self, observation: Observation, headers: Mapping[str, str]) -> str | None:
-        """The id of the request's trace, if there are traces."""
-        return self._tracing.begin(observation, headers) if self._tracing else None
+    def begin(self, observation: Observation, headers: Mapping[str, str]) -> None:
+        """Begin its trace, if there are traces."""
+        if self._tracing:
+            observation.trace_id = self._tracing.begin(observation, headers)
 
     def record(self, observation: Observation) -> None:
         """Write its record; to be called before the first byte of its answer leaves.

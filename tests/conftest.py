@@ -28,19 +28,34 @@ from workers.settings import WorkerSettings
 REPOSITORY = Path(__file__).parent.parent
 REAL_DATA = REPOSITORY.parent / "shared" / "data" / "ecommerce"
 
-# Whole files go to the test processes in this order, so the ones that take minutes come first.
-LONGEST_FILES = ("dbt/test_builds.py", "workers/test_pipeline.py", "metrics/test_metrics.py", "test_cli.py")
+# What takes minutes: dbt builds, processes that die, brokers and browsers, thousands of drawn requests. `make test`
+# leaves it to `make test-slow`; CI runs both. Whole files go to the test processes in this order, the longest first.
+SLOW = (
+    "dbt/test_builds.py",
+    "workers/test_pipeline.py",
+    "deploy/test_image.py",
+    "contract/test_schemathesis.py",
+    "api/clients/",
+    "dbt/",
+    "faults/",
+    "e2e/",
+)
+LONGEST_FILES = (*SLOW, "metrics/test_metrics.py", "test_cli.py")
 
 SILENT = Watcher(loading=lambda _: None, loaded=lambda _: None, building=lambda _: None, built=lambda _: None)
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files: one that begins last would keep a single process busy at the end."""
+    """Mark what is slow, and begin with the longest files: one that begins last would keep a single process busy."""
 
     def rank(item: pytest.Item) -> int:
-        found = (place for place, name in enumerate(LONGEST_FILES) if item.path.as_posix().endswith(name))
-        return next(found, len(LONGEST_FILES))
+        path = item.path.relative_to(REPOSITORY / "tests").as_posix()
+        return next((place for place, name in enumerate(LONGEST_FILES) if path.startswith(name)), len(LONGEST_FILES))
 
+    for item in items:
+        if rank(item) < len(SLOW):
+            item.add_marker(pytest.mark.slow)
     items.sort(key=rank)
 
 

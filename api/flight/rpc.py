@@ -82,14 +82,11 @@ class Reception:
             action=method,
         )
         headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        names = {"request_id": seen.request_id}
-        if (trace_id := self._observer.begin(seen, headers)) is not None:
-            names["trace_id"] = trace_id
-        with structlog.contextvars.bound_contextvars(**names), observing(seen):
+        self._observer.begin(seen, headers)
+        with observing(seen):
             try:
                 shown = _credential(headers)
                 admitted = await self._gate.admit(shown, address=_address(context.peer()))
-                seen.principal = admitted.principal
                 yield Rpc(principal=admitted.principal, credential=shown, observation=seen, observer=self._observer)
             except asyncio.CancelledError:
                 seen.is_cancelled, seen.status = True, seen.status or CLIENT_GONE

@@ -9,7 +9,6 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 
 from api.deferred import DeferredQueries
 from api.gate import Gate
-from api.observation import observed
 from api.policy import Principal
 from api.rest.problems import allowance_headers
 from api.service import SemanticLayer
@@ -28,17 +27,23 @@ async def semantic_layer(request: Request) -> SemanticLayer:
 
 async def principal(
     request: Request,
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-    header: Annotated[str | None, Depends(_header)],
+    _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    __: Annotated[str | None, Depends(_header)],
 ) -> Principal:
-    """Who asks; raises what `api.gate.Gate.admit` does."""
-    return await _admitted(request, bearer.credentials if bearer else header)
+    """Who asks; raises what `api.gate.Gate.admit` does. FastAPI's own reading is there for the contract."""
+    return await admitted(request)
 
 
 async def admitted(request: Request) -> Principal:
     """The same as `principal`, for who is not called by FastAPI."""
-    bearer = await _bearer(request)
-    return await _admitted(request, bearer.credentials if bearer else await _header(request))
+    scheme, credential = _authorization(request)
+    return await _admitted(request, credential if scheme == "bearer" else request.headers.get("x-api-key"))
+
+
+def _authorization(request: Request) -> tuple[str, str]:
+    """The scheme in lower case, and the credential; without one, neither."""
+    scheme, _, credential = request.headers.get("authorization", "").partition(" ")
+    return (scheme.lower(), credential.strip()) if credential.strip() else ("", "")
 
 
 async def _admitted(request: Request, credential: str | None) -> Principal:
@@ -48,14 +53,14 @@ async def _admitted(request: Request, credential: str | None) -> Principal:
     admitted = await gate.admit(credential, address=request.client.host if request.client else None)
     if admitted.allowance is not None:
         request.state.answer_headers.update(allowance_headers(admitted.allowance))  # of every answer, refusals too
-    observed().principal = request.scope["state"]["principal"] = admitted.principal
+    request.scope["state"]["principal"] = admitted.principal
     return admitted.principal
 
 
 async def caller(request: Request) -> Principal:
     """Who asks, for a transport that renders refusals itself; raises what `principal` does."""
-    scheme, _, credential = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "token" and credential:  # some of dbt's clients call it so
+    scheme, credential = _authorization(request)
+    if scheme == "token":  # some of dbt's clients call it so
         return await _admitted(request, credential)
     return await admitted(request)
 

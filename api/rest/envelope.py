@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import SemanticLayerError, Unavailable
+from api.observation import observing
 from api.redaction import redacted
 from api.rest import problems
 from api.rest.exchange import Ending, Exchange, Patience
@@ -38,7 +39,8 @@ class Envelope:
             return
         state = scope.setdefault("state", {})
         state["request_id"] = _request_id(Headers(scope=scope))
-        with Recording(scope, receive, send) as recording:
+        recording = Recording(scope, receive, send)
+        with observing(recording.observation), recording:
             answer: Send = recording.send
             if scope["method"] == "HEAD":  # as GET, without the body (RFC 9110, 9.3.2)
                 scope["method"], answer = "GET", _without_body(answer)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -15,7 +14,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from api.errors import InternalFault, Unavailable
-from api.observation import CLIENT_GONE, Observation, Transport, observing
+from api.observation import CLIENT_GONE, Observation, Transport
 from api.observer import Observer
 from api.rest import problems
 
@@ -31,19 +30,18 @@ _METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH"
 
 
 class Recording:
-    """A block in which one request is served; answers go through `send`."""
+    """A block in which one request is served and its `observation` is made; answers go through `send`."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
         self._observer: Observer = scope["app"].state.observer
-        self._bound = ExitStack()
         self._is_replaced = False
         self._is_out = False
         path = scope["path"]
         is_graphql = scope["method"] == "POST" and path in GRAPHQL_PATHS
-        self._observation = Observation(
+        self.observation = Observation(
             request_id=scope["state"]["request_id"],
             transport=Transport.GRAPHQL if is_graphql else Transport.REST,
             is_audited=is_graphql or path == _AUDITED or path.startswith(f"{_AUDITED}/"),
@@ -51,46 +49,40 @@ class Recording:
         )
 
     def __enter__(self) -> Self:
-        """Begin; what is logged from here on names the request."""
-        names = {"request_id": self._observation.request_id}
-        trace_id = self._observer.begin(self._observation, Headers(scope=self._scope))
-        if trace_id is not None:
-            names["trace_id"] = trace_id
-        self._bound.enter_context(structlog.contextvars.bound_contextvars(**names))
-        self._bound.enter_context(observing(self._observation))
+        """Begin."""
+        self._observer.begin(self.observation, Headers(scope=self._scope))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """End; whatever happened is recorded."""
-        with self._bound:
-            self._note_end(error)
-            self._observer.end(self._observation)
-            self._log_end()
+        self._note_end(error)
+        self._observer.end(self.observation)
+        self._log_end()
 
     async def send(self, message: Message) -> None:
         """Pass a part of the answer on, once the record of the request is written; else a problem in its place."""
         if self._is_replaced:
             return
         if message["type"] == "http.response.start":
-            self._observation.status = self._observation.problem_status or message["status"]
+            self.observation.status = self.observation.problem_status or message["status"]
             self._note_route()
             try:
-                self._observer.record(self._observation)
+                self._observer.record(self.observation)
             except Unavailable as error:
                 self._is_replaced = self._is_out = True
-                self._observation.status, self._observation.code = error.status, error.code
+                self.observation.status, self.observation.code = error.status, error.code
                 refusal = problems.response(Request(self._scope), error)
                 await refusal(self._scope, self._receive, self._send)
                 return
-            MutableHeaders(scope=message)["X-Request-Id"] = self._observation.request_id
+            MutableHeaders(scope=message)["X-Request-Id"] = self.observation.request_id
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._is_out = True
 
     def _note_end(self, error: BaseException | None) -> None:
-        seen = self._observation
+        seen = self.observation
         if seen.status is None:
             self._note_route()
         if isinstance(error, asyncio.CancelledError) or (error is None and not self._is_out):
@@ -103,15 +95,15 @@ class Recording:
     def _note_route(self) -> None:
         route = self._scope.get("route")
         if isinstance(route, APIRoute) and self._scope["method"] in (route.methods or ()):
-            seen = self._observation
+            seen = self.observation
             seen.route = route.path
             if seen.transport is Transport.REST:  # over GraphQL, the document says it
                 seen.action, seen.parameters = route.name, _parameters(route, self._scope)
         else:
-            self._observation.parameters = {"method": self._scope["method"], "path": self._scope["path"]}
+            self.observation.parameters = {"method": self._scope["method"], "path": self._scope["path"]}
 
     def _log_end(self) -> None:
-        seen, log = self._observation, _log.debug if self._scope["path"] in _PROBES else _log.info
+        seen, log = self.observation, _log.debug if self._scope["path"] in _PROBES else _log.info
         log("request", method=seen.method, path=self._scope["path"], **seen.summary)
 
 

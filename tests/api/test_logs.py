@@ -14,6 +14,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from api.logs import configure_logging
+from api.observation import Observation, Transport, named, observing
 from api.settings import LogLevel
 from tests.conftest import Published
 
@@ -81,7 +82,7 @@ def test_a_line_begins_with_when_how_bad_and_what(log: io.StringIO) -> None:
 
 
 def test_what_a_library_says_comes_in_the_same_form(log: io.StringIO) -> None:
-    with structlog.contextvars.bound_contextvars(request_id="r1"):
+    with observing(Observation(request_id="r1", transport=Transport.REST)):
         logging.getLogger("some.library").warning("retrying %s", "it")
 
     line = json.loads(log.getvalue())
@@ -144,7 +145,7 @@ def test_libraries_that_narrate_are_quiet_even_at_debug(monkeypatch: pytest.Monk
 async def test_a_request_is_one_line_with_what_an_operator_asks_first(
     api: httpx.AsyncClient, synthetic: Published
 ) -> None:
-    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
+    with capture_logs(processors=[named]) as logs:
         answer = await api.post("/v1/query", json={"metrics": ["total_revenue"]}, headers={"X-Request-Id": "r1"})
         await api.get("/v1/dimensions/nonsense/values?search=not-logged")
 

@@ -20,7 +20,6 @@ from typing import Any
 import httpx
 import jwt
 import pytest
-import structlog
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import HealthCheck, given, settings
@@ -32,6 +31,7 @@ from api.errors import Forbidden, Unauthenticated, Unavailable
 from api.issuer import ALGORITHMS, IssuerKeys, read_keys
 from api.keys import ApiKeys
 from api.main import create_app
+from api.observation import named
 from api.policy import PolicySource
 from api.state import open_state
 from api.tokens import Tokens
@@ -696,7 +696,7 @@ async def test_a_subject_that_is_a_keys_id_is_another_principal(
     async with serving(synthetic, tmp_path, issuer) as (client, keys):
         keys.create("a key", role="analyst")
         key_id = keys.records()[0].key_id
-        with capture_logs([structlog.contextvars.merge_contextvars]) as logs:
+        with capture_logs([named]) as logs:
             await client.post("/v1/query", json={"metrics": ["line_count"]}, headers=bearing(issuer.token(sub=key_id)))
 
     assert {line["principal"] for line in logs if line["event"] == "request"} == {f"token:{key_id}"}

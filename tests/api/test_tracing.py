@@ -11,9 +11,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
+from api import observation
 from api.keys import ApiKeys
 from api.main import create_app
 from api.state import open_state
@@ -102,7 +102,7 @@ async def test_the_caller_s_trace_is_continued_and_named_in_the_log(
     collector: Collector, synthetic: Published, tmp_path: Path
 ) -> None:
     async with serving(synthetic, tmp_path) as client:
-        with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
+        with capture_logs(processors=[observation.named]) as logs:
             await client.get("/v1/metrics/total_revenue", headers={"traceparent": f"00-{TRACE}-{CALLER}-01"})
             await client.get("/v1/metrics/total_revenue", headers={"traceparent": "00-nonsense"})
 

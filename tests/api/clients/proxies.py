@@ -54,7 +54,7 @@ def proxying(kind: str, folder: Path, *, http_port: int, flight_port: int) -> It
     with log.open("wb") as sink:
         process = subprocess.Popen(command, cwd=folder, stdout=sink, stderr=sink)
     try:
-        _wait_until_open(port, process, log)
+        wait_until_open(port, process, log)
         yield Proxy(port=port, authority=authority, http_port=http_port, flight_port=flight_port)
     finally:
         process.terminate()
@@ -106,7 +106,8 @@ def _changed(name: str, folder: Path, changes: Mapping[str, str]) -> str:
     return text.replace(_CERTIFICATES, str(folder))
 
 
-def _wait_until_open(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until_open(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when the process takes connections; fails with its log where it does not."""
     deadline = time.monotonic() + _START_S
     while True:
         try:
