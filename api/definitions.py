@@ -122,6 +122,10 @@ class Definitions:
         names = dict.fromkeys(item.name for item in known.input_measures) if known else {}
         return tuple(self.measures[name] for name in names if name in self.measures)
 
+    def measures_of_all(self, metrics: Iterable[str]) -> tuple[MeasureDefinition, ...]:
+        """The measures that the metrics are computed from, each once."""
+        return tuple({item.name: item for name in metrics for item in self.measures_of(name)}.values())
+
     def without(self, hidden: Collection[str]) -> Definitions:
         """What is left for somebody who must not learn the hidden metrics' names; measures often have the same."""
         return replace(

@@ -86,9 +86,8 @@ class Answering:
         try:
             match statement:
                 case CallStatement(call=call, around=around):
-                    return _Understood(
-                        asked=asked(call, catalog), around=None if around is None else parse_around(around)
-                    )
+                    asks = asked(call, catalog, self._layer.definitions(principal))
+                    return _Understood(asked=asks, around=None if around is None else parse_around(around))
                 case TableStatement(sql=sql):
                     return _Understood(asked=translated(sql, catalog), around=None)
         except RecursionError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from api.catalog import Catalog
 from api.dbt_filter import parse_dbt_filter
+from api.definitions import Definitions
 from api.filters import all_of
 from api.flight import listings
 from api.flight.calls import Argument, Call, Named, not_understood
@@ -16,7 +17,7 @@ from api.saved import saved_question
 from api.service import CacheUse
 
 
-def asked(call: Call, catalog: Catalog) -> Asked:
+def asked(call: Call, catalog: Catalog, definitions: Definitions) -> Asked:
     """What the call asks for.
 
     Raises
@@ -36,15 +37,16 @@ def asked(call: Call, catalog: Catalog) -> Asked:
             f"{call.function} takes no argument {unknown[0][:60]!r}",
             hint=f"It takes {', '.join(known.arguments) or 'none'}.",
         )
-    return known.ask(_Given(call.arguments, catalog))
+    return known.ask(_Given(call.arguments, catalog, definitions))
 
 
 class _Given:
     """The arguments, read in the form that each has."""
 
-    def __init__(self, arguments: Mapping[str, Argument], catalog: Catalog) -> None:
+    def __init__(self, arguments: Mapping[str, Argument], catalog: Catalog, definitions: Definitions) -> None:
         self._arguments = arguments
         self.catalog = catalog
+        self.definitions = definitions
 
     def text(self, name: str) -> str | None:
         match self._arguments.get(name):
@@ -180,12 +182,17 @@ def _entities(given: _Given) -> Asked:
     return Listing(rows=_paged(given, listings.entities(given.catalog, names, search=given.text("search"))))
 
 
+def _measures(given: _Given) -> Asked:
+    names = [item.name for item in given.metrics()]
+    return Listing(rows=_paged(given, listings.measures(given.catalog, given.definitions, names)))
+
+
 def _granularities(given: _Given) -> Asked:
     return Listing(rows=listings.granularities(given.catalog, [item.name for item in given.metrics()]))
 
 
 def _saved_queries(given: _Given) -> Asked:
-    return Listing(rows=_paged(given, listings.saved_queries(given.catalog)))
+    return Listing(rows=_paged(given, listings.saved_queries(given.catalog, given.definitions)))
 
 
 def _paged(given: _Given, rows: listings.Rows) -> listings.Rows:
@@ -213,6 +220,7 @@ FUNCTIONS: Mapping[str, _Function] = {
     "metrics_for_dimensions": _Function(_metrics_for, ("group_by",)),
     "dimensions": _Function(_dimensions, ("metrics", "search", *_PAGES)),
     "entities": _Function(_entities, ("metrics", "search", *_PAGES)),
+    "measures": _Function(_measures, ("metrics", *_PAGES)),
     "queryable_granularities": _Function(_granularities, ("metrics",)),
     "saved_queries": _Function(_saved_queries, _PAGES),
 }

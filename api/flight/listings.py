@@ -8,6 +8,7 @@ from typing import TypeAlias, TypeVar
 import pyarrow as pa
 
 from api.catalog import Catalog, Dimension, DimensionKind, Metric, SavedQuery
+from api.definitions import Definitions, MeasureDefinition
 
 Rows: TypeAlias = pa.Table
 T = TypeVar("T")
@@ -47,15 +48,23 @@ def entities(catalog: Catalog, metrics: Collection[str], *, search: str | None =
     return _rows(found, _ENTITY)
 
 
+def measures(catalog: Catalog, definitions: Definitions, metrics: Collection[str]) -> Rows:
+    """The measures that the metrics are computed from, each once; of all metrics for none."""
+    names = [catalog.metric(name).name for name in metrics] or catalog.metrics
+    return _rows(definitions.measures_of_all(names), _MEASURE)
+
+
 def granularities(catalog: Catalog, metrics: Collection[str]) -> Rows:
     """The grains at which the times of all of the metrics can be grouped, each once, the finest first."""
     shared = [grain for dimension in catalog.common_dimensions(metrics) for grain in dimension.grains]
     return pa.table({"NAME": pa.array([grain.upper() for grain in dict.fromkeys(shared)], pa.string())})
 
 
-def saved_queries(catalog: Catalog) -> Rows:
-    """Every saved query; its filter is told over GraphQL, to roles that see SQL."""
-    return _rows(sorted(catalog.saved_queries.values(), key=lambda saved: saved.name), _SAVED_QUERY)
+def saved_queries(catalog: Catalog, definitions: Definitions) -> Rows:
+    """Every saved query; its filter is null for roles that do not see SQL."""
+    filters = {name: item.where for name, item in definitions.saved_queries.items()}
+    columns = _SAVED_QUERY | {"WHERE_FILTER": lambda saved: filters.get(saved.name)}
+    return _rows(sorted(catalog.saved_queries.values(), key=lambda saved: saved.name), columns)
 
 
 def _metric_rows(found: Iterable[Metric]) -> Rows:
@@ -89,7 +98,12 @@ _SAVED_QUERY: dict[str, Callable[[SavedQuery], str | None]] = {
     "LABEL": lambda saved: saved.label,
     "METRICS": lambda saved: ", ".join(saved.metrics),
     "GROUP_BY": lambda saved: ", ".join(saved.group_by),
-    "WHERE_FILTER": lambda _: None,
+}
+_MEASURE: dict[str, Callable[[MeasureDefinition], str | None]] = {
+    "NAME": lambda measure: measure.name,
+    "AGG_TIME_DIMENSION": lambda measure: measure.agg_time_dimension,
+    "AGG": lambda measure: measure.agg.upper(),
+    "EXPR": lambda measure: measure.expr,
 }
 
 

@@ -110,6 +110,14 @@ def translated(sql: str, catalog: Catalog) -> Question | Listing:
     return _Translation(tree, catalog).question()
 
 
+def _asks_for_any_row(part: exp.Expr) -> bool:
+    """Whether it is COUNT(1) > 0, which Tableau adds where there are no dimensions; a group that is there has rows."""
+    if not isinstance(part, exp.GT) or not isinstance(part.this, exp.Count):
+        return False
+    counted, least = part.this.this, part.expression
+    return isinstance(counted, exp.Star | exp.Literal) and isinstance(least, exp.Literal) and least.this == "0"
+
+
 def _constants(tree: exp.Select) -> pa.Table:
     columns = {}
     for part in tree.expressions:
@@ -216,10 +224,11 @@ class _Translation:
             )
         found = known.get(table.name.upper()) if is_ours else None
         if found is None:
-            similar = nearest(table.name.upper(), known)
+            similar = tuple(known[name].name for name in nearest(table.name.upper(), known))
+            every = (each.name for each in known.values())
             raise UnknownName(
                 f"There is no table {table.sql()[:100]!r}",
-                hint=f"The tables are {', '.join(similar or known)}.",
+                hint=f"The tables are {', '.join(dict.fromkeys((*similar, *every)))[:500]}.",
                 code="unknown_table",
                 nearest=similar,
             )
@@ -378,7 +387,9 @@ class _Translation:
     def _name_fields(self, part: exp.Expr) -> None:
         """Replace every column, with the functions around it, by the field that it means."""
         for child in list(part.iter_expressions()):
-            if isinstance(child, _FIELDS) or (isinstance(child, exp.Cast) and isinstance(child.this, exp.Column)):
+            if _asks_for_any_row(child):
+                child.replace(exp.EQ(this=exp.Literal.number(1), expression=exp.Literal.number(1)))
+            elif isinstance(child, _FIELDS) or (isinstance(child, exp.Cast) and isinstance(child.this, exp.Column)):
                 item = self._item(child)
                 self._use(item)
                 text = f"{{{{ Metric('{item.column}') }}}}" if isinstance(item, _Measure) else item.column

@@ -49,8 +49,7 @@ class Known:
     def measures(self, metrics: Collection[str]) -> list[MeasureNode]:
         """The measures that the metrics are computed from, each once; of all metrics for none."""
         names = [self.catalog.metric(name).name for name in metrics] or self.catalog.metrics
-        found = {item.name: item for name in names for item in self.definitions.measures_of(name)}
-        return [MeasureNode.of(item) for item in found.values()]
+        return [MeasureNode.of(item) for item in self.definitions.measures_of_all(names)]
 
     def shared_grains(self, metrics: Collection[str]) -> tuple[str, ...]:
         """The grains at which all the metrics can be asked over time."""

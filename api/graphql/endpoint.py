@@ -19,6 +19,7 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 
 from api.errors import Forbidden, InvalidQuery, SemanticLayerError, UnreadableRequest, UnsupportedMediaType
 from api.graphql.asking import Asking
+from api.graphql.console import show_console
 from api.graphql.documents import CheckedDocument, Documents
 from api.graphql.faults import all_rendered, note, rendered
 from api.graphql.schema import core, create_schema
@@ -110,6 +111,7 @@ def create_router(*, environment_id: int) -> APIRouter:
     router = APIRouter(include_in_schema=False)
     for path in sorted(GRAPHQL_PATHS):
         router.add_api_route(path, endpoint.answer, methods=["POST"], name="graphql")
+    router.add_api_route("/graphql", show_console, methods=["GET"], name="graphql_console")
     return router
 
 

@@ -67,7 +67,8 @@ MEANT: dict[str, Json] = {
 POLICY = """
 version: 1
 roles:
-  admin: {metrics: ["*"], dimensions: ["*"]}
+  admin: {metrics: ["*"], dimensions: ["*"], see_sql: true}
+  blind: {metrics: ["*"], dimensions: ["*"], see_sql: false}
   without_gender: {metrics: ["*"], dimensions: [metric_time, customer__location]}
 """
 ASK = """
@@ -153,6 +154,17 @@ async def test_sql_over_it_is_answered_among_its_rows(flown: Flown) -> None:
     lines = await over_flight(flown, "SELECT line_count FROM big_months GROUP BY metric_time__month")
     meant = await rest(flown, MEANT["big_months"])
     assert [row["line_count"] for row in lines] == [row["line_count"] for row in meant]
+
+
+async def test_its_filter_is_told_to_roles_that_see_sql(flown: Flown) -> None:
+    call = "SELECT NAME, WHERE_FILTER FROM {{ semantic_layer.saved_queries() }}"
+
+    told = {row["NAME"]: row["WHERE_FILTER"] for row in await over_flight(flown, call)}
+    hidden = (await flown.table(call, key=flown.key_of("blind"))).to_pylist()
+
+    assert "customer__gender" in told["best_places"]
+    assert told["revenue_by_month"] is None
+    assert {row["WHERE_FILTER"] for row in hidden} == {None}
 
 
 @pytest.mark.parametrize(

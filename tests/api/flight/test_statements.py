@@ -123,6 +123,7 @@ async def test_select_star_around_a_call_is_the_call(flown: Flown) -> None:
         ('entities(metrics=["total_revenue"])', ["NAME", "DESCRIPTION", "LABEL"]),
         ('queryable_granularities(metrics=["total_revenue"])', ["NAME"]),
         ('metrics_for_dimensions(group_by=["customer__location"])', None),
+        ('measures(metrics=["total_revenue"])', ["NAME", "AGG_TIME_DIMENSION", "AGG", "EXPR"]),
         ("saved_queries()", ["NAME", "DESCRIPTION", "LABEL", "METRICS", "GROUP_BY", "WHERE_FILTER"]),
     ],
 )
@@ -231,3 +232,16 @@ def test_a_call_names_its_parts() -> None:
     )
 
     assert call.arguments == {"group_by": (Named(name="a__name", grain="month", is_descending=True),)}
+
+
+async def test_measures_are_those_that_graphql_lists(flown: Flown) -> None:
+    document = '{ measures(metrics: [{name: "average_order_value"}]) { name aggTimeDimension agg expr } }'
+    async with flown.rest() as client:
+        response = await client.post("/graphql", json={"query": document})
+    listed = [tuple(item.values()) for item in response.json()["data"]["measures"]]
+
+    table = await flown.table('{{ semantic_layer.measures(metrics=["average_order_value"]) }}')
+    assert [tuple(row.values()) for row in table.to_pylist()] == listed
+    assert len(listed) == 2
+    everything = await flown.table("SELECT NAME FROM {{ semantic_layer.measures() }}")
+    assert everything.num_rows > 10

@@ -59,6 +59,9 @@ SAME: list[tuple[str, dict[str, Any]]] = [
       "group_by": ["metric_time__month"]}),
     ("SELECT metric_time, SUM(total_revenue) FROM REVENUE_BY_MONTH GROUP BY metric_time", BY_MONTH),
     ("SELECT SUM(total_revenue) FROM METRICS.revenue_by_month", {"metrics": ["total_revenue"]}),
+    # Tableau writes its probe for rows so.
+    ("SELECT SUM(total_revenue) FROM ALL HAVING (COUNT(1) > 0)", {"metrics": ["total_revenue"]}),
+    ("SELECT SUM(total_revenue) FROM ALL HAVING COUNT(*) > 0 AND 1 = 1", {"metrics": ["total_revenue"]}),
 ]  # fmt: skip
 
 
@@ -94,6 +97,12 @@ async def test_what_is_grouped_sorted_or_filtered_by_need_not_be_shown(flown: Fl
     asked = BY_PLACE | {"metrics": ["total_revenue", "line_count"], "order_by": [{"field": "line_count"}]}
 
     assert table.column("r").to_pylist() == [row["total_revenue"] for row in await rest_rows(flown, asked)]
+
+
+async def test_an_unknown_table_is_told_which_there_are(flown: Flown) -> None:
+    for unknown in ("information_schema.tables", "revenue_by_mont"):
+        refusal = await flown.refusal(f"SELECT * FROM {unknown}")
+        assert all(name in refusal for name in ("ALL", "revenue_by_month", "segment_overview"))
 
 
 @pytest.mark.parametrize("probe", ["LIMIT 0", "WHERE 1 = 0"])

@@ -248,9 +248,11 @@ async def test_a_body_that_is_too_large_never_gets_that_far(api: httpx.AsyncClie
 
 
 async def test_a_get_is_no_request_of_graphql(api: httpx.AsyncClient) -> None:
-    response = await api.get("/graphql", params={"query": "{ metrics { name } }"})
+    document = {"query": "{ metrics { name } }"}
+    elsewhere, at_the_page = await api.get("/api/graphql", params=document), await api.get("/graphql", params=document)
 
-    assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
+    assert (elsewhere.status_code, elsewhere.json()["code"]) == (405, "method_not_allowed")
+    assert (at_the_page.status_code, at_the_page.json()["code"]) == (422, "unknown_parameter")
 
 
 async def test_variables_are_checked_as_the_schema_says(api: httpx.AsyncClient) -> None:
