@@ -33,18 +33,47 @@ class BuildProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildResult:
-    """What a build that passed its tests left: the folder of dbt's artifacts, and how the tests went."""
+    """What a build that passed its tests left: the folder of dbt's artifacts, and each test's status by unique id."""
 
     target: Path
-    tests_passed: int
-    tests_warned: int
+    tests: Mapping[str, str]
     warnings: tuple[str, ...]
+
+    @property
+    def tests_passed(self) -> int:
+        """How many tests passed."""
+        return sum(status == "pass" for status in self.tests.values())
+
+    @property
+    def tests_warned(self) -> int:
+        """How many tests found something that is no failure."""
+        return sum(status == "warn" for status in self.tests.values())
+
+    def amended(self, later: BuildResult | None, *, warnings: tuple[str, ...] = ()) -> BuildResult:
+        """The same after a part of it was built again, with what else its reader should know."""
+        tests = {**self.tests, **(later.tests if later else {})}
+        told = dict.fromkeys((*self.warnings, *(later.warnings if later else ()), *warnings))  # each once
+        return BuildResult(target=self.target, tests=tests, warnings=tuple(told))
 
 
 def build_marts(
-    project: Path, *, warehouse: Path, target: Path, as_of: date | None, progress: Callable[[BuildProgress], None]
+    project: Path,
+    *,
+    warehouse: Path,
+    target: Path,
+    as_of: date | None,
+    progress: Callable[[BuildProgress], None],
+    seeds: Path,
+    select: str | None = None,
 ) -> BuildResult:
     """Seeds, snapshots, models and tests, built into the warehouse file. Blocks; nobody else may have the file open.
+
+    Parameters
+    ----------
+    seeds
+        The folder of the seeds, which need not be the project's own.
+    select
+        What to build, in dbt's words; everything, if left out.
 
     Raises
     ------
@@ -54,10 +83,12 @@ def build_marts(
     from dbt.cli.main import dbtRunner
 
     os.environ["INSIGHT_DUCKDB_PATH"] = str(warehouse.resolve())
+    os.environ["INSIGHT_SEED_PATH"] = str(seeds.resolve())
     arguments = ["build", "--project-dir", str(project), "--profiles-dir", str(project), "--target", "duckdb"]
     arguments += ["--target-path", str(target.resolve()), "--log-path", str(target.resolve()), "--quiet", "--no-print"]
     arguments += ["--log-level", "none", "--log-level-file", "none", "--no-use-colors"]
     arguments += ["--vars", f"{{as_of: '{as_of or ''}'}}"]
+    arguments += ["--select", select] if select else []
     try:
         outcome = dbtRunner(callbacks=[partial(_hear, progress)]).invoke(arguments)
     finally:
@@ -77,6 +108,7 @@ _HINT = "Mend the data or the model, then run this again. The publication before
 class _Node:
     """The outcome of one dbt node."""
 
+    unique_id: str
     name: str
     kind: str
     status: str
@@ -86,6 +118,7 @@ class _Node:
     @classmethod
     def of(cls, result: Any) -> _Node:  # noqa: ANN401 - dbt's results have no stable type
         return cls(
+            unique_id=str(result.node.unique_id),
             name=result.node.name,
             kind=str(result.node.resource_type),
             status=str(result.status),
@@ -115,8 +148,7 @@ def _passed(nodes: list[_Node], target: Path) -> BuildResult:
     warned = [node for node in tests if node.status == "warn"]
     return BuildResult(
         target=target,
-        tests_passed=sum(node.status == "pass" for node in tests),
-        tests_warned=len(warned),
+        tests={node.unique_id: node.status for node in tests},
         warnings=tuple(f"{node.name}: {node.message}" for node in warned),
     )
 

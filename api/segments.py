@@ -1,0 +1,305 @@
+"""Customer segments: who is in which, how near to the next, and where somebody else would be.
+
+Who is in a segment is asked of the semantic layer, as a question of the caller's: so policy, row filters, masks,
+floors, quotas and the audit are those of every other answer. Scoring is arithmetic on the published model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from api.answer import Answer
+from api.errors import Conflict, Forbidden, UnknownName
+from api.filters import AllOf, Comparison, Operator
+from api.policy import Principal
+from api.query import MetricQuery, OrderBy
+from api.scored_rows import RowFault, ScoredRow, parse_row
+from api.segment_model import Placed, Segment, SegmentModel
+from api.service import PublishedSegments, SemanticLayer
+
+SEGMENT = "customer__segment_name"
+CUSTOMER = "customer"
+
+_COUNT, _REVENUE = "customer_count", "total_revenue"
+_ATTEMPTS = 3  # at an answer and a model of one publication, while others come
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentSummary:
+    """A segment, its customers among those that the caller may count, and their revenue in USD if it may see that."""
+
+    segment: Segment
+    customer_count: int
+    share: float
+    total_revenue: Decimal | None
+    revenue_share: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentList:
+    """All segments, by id, of one publication; none if its customers are in no segments."""
+
+    segments: tuple[SegmentSummary, ...]
+    publication: str
+    as_of: date
+    model: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A customer of a segment; its id as a hash where the caller sees it so."""
+
+    customer_id: int | str
+    transaction_count: int | None
+    total_revenue: Decimal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Members:
+    """A page of a segment's customers, by id, and how many there are in all."""
+
+    segment: Segment
+    members: tuple[Member, ...]
+    total: int
+    next_cursor: str | None
+    publication: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerPlace:
+    """A customer's segment, the features that put it there, and how far the next segment is."""
+
+    customer_id: int
+    placed: Placed
+    features: Mapping[str, float]
+    publication: str
+    as_of: date
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """What became of each row, in order: a segment, or what is wrong with it."""
+
+    rows: tuple[ScoredRow | RowFault, ...]
+    publication: str
+    as_of: date
+    model: str
+
+
+class Segments:
+    """The segments of the current publication, for callers of the semantic layer."""
+
+    def __init__(self, layer: SemanticLayer) -> None:
+        self._layer = layer
+
+    async def list(self, principal: Principal) -> SegmentList:
+        """Every segment with its size; those without customers that count for the caller, too.
+
+        Raises
+        ------
+        UnknownName
+            The caller's role sees no segments, or no customer counts.
+        SemanticLayerError
+            As `SemanticLayer.query` says.
+        """
+        metrics = (_COUNT, *self._visible(principal, _REVENUE))
+        published, answer = await self._asked(principal, MetricQuery(metrics=metrics, group_by=(SEGMENT,)))
+        found = {row[SEGMENT]: row for row in answer.table.to_pylist()} if answer else {}
+        segments = published.model.segments if published.model else ()
+        counts = {segment.segment_id: int(found.get(segment.name, {}).get(_COUNT) or 0) for segment in segments}
+        revenues = {segment.segment_id: found.get(segment.name, {}).get(_REVENUE) for segment in segments}
+        customers, revenue = sum(counts.values()), sum(filter(None, revenues.values()))
+        return SegmentList(
+            segments=tuple(
+                SegmentSummary(
+                    segment=segment,
+                    customer_count=counts[segment.segment_id],
+                    share=counts[segment.segment_id] / customers if customers else 0.0,
+                    total_revenue=(revenues[segment.segment_id] or Decimal()) if _REVENUE in metrics else None,
+                    revenue_share=_share(revenues[segment.segment_id], revenue) if _REVENUE in metrics else None,
+                )
+                for segment in sorted(segments, key=lambda segment: segment.segment_id)
+            ),
+            publication=published.publication,
+            as_of=published.as_of,
+            model=published.model.model if published.model else None,
+        )
+
+    async def one(self, principal: Principal, segment_id: int) -> tuple[SegmentSummary, SegmentList]:
+        """The segment of that id, and the list that it is of; `UnknownName` if there is none, else as `list`."""
+        every = await self.list(principal)
+        for summary in every.segments:
+            if summary.segment.segment_id == segment_id:
+                return summary, every
+        raise _unknown_segment(segment_id)
+
+    async def members(self, principal: Principal, segment_id: int, *, limit: int, cursor: str | None) -> Members:
+        """A page of the segment's customers.
+
+        Raises
+        ------
+        UnknownName
+            There is no such segment, or the caller's role does not see segments or customers.
+        Forbidden
+            The role has a floor, so that it sees no single customers.
+        InvalidQuery, UnreadableRequest
+            The cursor is of another publication, or none of ours.
+        """
+        segment = self._segment(principal, segment_id)
+        where = Comparison(field=SEGMENT, operator=Operator.EQ, values=(segment.name,))
+        shown = self._visible(principal, "transaction_count", _REVENUE)
+        question = MetricQuery(metrics=(_COUNT, *shown), group_by=(CUSTOMER,), where=where, limit=limit, cursor=cursor)
+        answer = await self._layer.query(principal, question)
+        whole = await self._layer.query(principal, MetricQuery(metrics=(_COUNT,), where=where))
+        return Members(
+            segment=segment,
+            members=tuple(
+                Member(
+                    customer_id=row[CUSTOMER],
+                    transaction_count=row.get("transaction_count"),
+                    total_revenue=row.get(_REVENUE),
+                )
+                for row in answer.table.to_pylist()
+            ),
+            total=int(whole.table.column(0)[0].as_py() or 0),
+            next_cursor=answer.next_cursor,
+            publication=answer.publication,
+        )
+
+    async def of_customer(self, principal: Principal, customer_id: int) -> CustomerPlace:
+        """The customer's segment.
+
+        Raises
+        ------
+        UnknownName
+            There is no such customer among those that count for the caller, or it is in no segment; or the caller's
+            role does not see what segments are made of.
+        Forbidden
+            The role sees customers hashed, has a floor, or sees some of a customer's sales only.
+        """
+        self._require_whole_customers(principal)
+        features = self._published(principal).model
+        columns = [feature.column for feature in features.features] if features else []
+        catalog = self._layer.catalog(principal)
+        dimensions = [column for column in columns if column not in catalog.metrics]
+        metrics = [column for column in columns if column in catalog.metrics] or [_COUNT]
+        question = MetricQuery(
+            metrics=tuple(metrics),
+            group_by=(SEGMENT, *dimensions),
+            where=AllOf((Comparison(field=CUSTOMER, operator=Operator.EQ, values=(customer_id,)),)),
+            limit=2,
+        )
+        published, answer = await self._asked(principal, question)
+        rows = answer.table.to_pylist() if answer else []
+        segment = published.model.named(rows[0][SEGMENT]) if published.model and rows else None
+        if published.model is None or segment is None:
+            raise UnknownName(
+                f"There is no customer {customer_id} in a segment",
+                hint="List the customers of a segment with GET /v1/segments/{segment_id}/customers.",
+                code="unknown_customer",
+            )
+        values = {each.name: _number(rows[0][each.column], published.as_of) for each in published.model.features}
+        (placed,) = published.model.place(np.array([list(values.values())]), known=segment)
+        return CustomerPlace(
+            customer_id=customer_id,
+            placed=placed,
+            features=values,
+            publication=published.publication,
+            as_of=published.as_of,
+            model=published.model.model,
+        )
+
+    def score(self, principal: Principal, rows: Sequence[Mapping[str, Any]]) -> Scores:
+        """The segment that each row would be in: a row has the features themselves, or transactions.
+
+        Raises
+        ------
+        UnknownName
+            The caller's role sees no segments.
+        Conflict
+            The current publication has no segments.
+        """
+        published = self._published(principal)
+        model = published.model
+        if model is None:
+            raise Conflict(
+                "The current publication has no segments, so there is nothing to score by",
+                hint="Whoever runs the pipeline finds the reason in its output: insight pipeline publish",
+                code="no_segments",
+            )
+        parsed = [parse_row(row, place, model=model, as_of=published.as_of) for place, row in enumerate(rows)]
+        good = [row for row in parsed if not isinstance(row, RowFault)]
+        placed = model.place(np.array([row.values for row in good])) if good else ()
+        scored = iter(
+            [
+                ScoredRow(row=row.row, label=row.label, features=row.features, placed=each)
+                for row, each in zip(good, placed, strict=True)
+            ]
+        )
+        return Scores(
+            rows=tuple(row if isinstance(row, RowFault) else next(scored) for row in parsed),
+            publication=published.publication,
+            as_of=published.as_of,
+            model=model.model,
+        )
+
+    async def _asked(self, principal: Principal, question: MetricQuery) -> tuple[PublishedSegments, Answer | None]:
+        """The model and the answer, of one publication; no answer without a model."""
+        published = self._published(principal)
+        for _ in range(_ATTEMPTS):
+            if published.model is None:
+                return published, None
+            answer = await self._layer.query(principal, question)
+            if answer.publication == published.publication:
+                return published, answer
+            published = self._published(principal)
+        raise Conflict("The data are published anew all the while", hint="Ask again.", code="publication_changed")
+
+    def _published(self, principal: Principal) -> PublishedSegments:
+        self._layer.catalog(principal).dimension(SEGMENT)  # default deny: who sees no segments knows of none
+        return self._layer.segments()
+
+    def _segment(self, principal: Principal, segment_id: int) -> Segment:
+        model = self._published(principal).model
+        segment = model.segment(segment_id) if model else None
+        if segment is None:
+            raise _unknown_segment(segment_id)
+        return segment
+
+    def _visible(self, principal: Principal, *metrics: str) -> tuple[str, ...]:
+        known = self._layer.catalog(principal).metrics
+        return tuple(name for name in metrics if name in known)
+
+    def _require_whole_customers(self, principal: Principal) -> None:
+        """Refuse whose rows are not whole customers: features of some of the sales would put one into a wrong place."""
+        fields = {row.field for row in self._layer.role(principal).rows}
+        partial = sorted(field for field in fields if field != CUSTOMER and not field.startswith(f"{CUSTOMER}__"))
+        if partial:
+            raise Forbidden(
+                f"Your role sees some sales of a customer only, by {partial[0]}, and a segment is of all of them",
+                hint="Ask for the sizes of segments: GET /v1/segments.",
+                code="partial_customer",
+            )
+
+
+def _number(cell: object, as_of: date) -> float:
+    if isinstance(cell, date):
+        return float((as_of - cell).days)
+    return float(cell or 0)  # type: ignore[arg-type] # a number of the engine
+
+
+def _share(part: Decimal | None, whole: Decimal | int) -> float:
+    return float((part or Decimal()) / whole) if whole else 0.0
+
+
+def _unknown_segment(segment_id: int) -> UnknownName:
+    return UnknownName(
+        f"There is no segment {segment_id}", hint="List them with GET /v1/segments.", code="unknown_segment"
+    )

@@ -1,0 +1,115 @@
+"""The pipeline's segmentation: marts that are built, asked through the API, become segments in these marts."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from api.candidate import serving
+from clients.sdk import ApiError, Client
+from workers.errors import SegmentsError, SettingError
+from workers.settings import WorkerSettings
+
+SEED = "customer_segments"
+# What has to be built anew once the seed has rows.
+DEPENDENTS = f"{SEED}+"
+
+_READY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerSegments:
+    """The model that put the customers into segments, as plain data, and what the operator should know."""
+
+    document: Mapping[str, Any] | None
+    notes: tuple[str, ...]
+
+
+class Seeds:
+    """The project's seeds in a folder of the pipeline's own, where one of them gets rows."""
+
+    def __init__(self, project: Path, folder: Path) -> None:
+        self._project = project / "seeds"
+        self.folder = folder
+
+    def reset(self) -> None:
+        """Have the seeds as the project has them."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        # The rows alone: what is said of them stays in the project, as dbt writes files beside it.
+        for file in self._project.glob("*.csv"):
+            shutil.copyfile(file, self.folder / file.name)
+
+    def write(self, rows: bytes) -> None:
+        """Give the customers' segments as CSV, header included."""
+        (self.folder / f"{SEED}.csv").write_bytes(rows)
+
+
+def model_dir(settings: WorkerSettings) -> Path:
+    """The folder of the models."""
+    return settings.model_dir or settings.publication_dir.with_name("models")
+
+
+def promoted_model(settings: WorkerSettings) -> str | None:
+    """The version of the model that puts customers into segments; None before there is one, and when it is off."""
+    if not settings.segments:
+        return None
+    _require_ml()
+    from ml.registry import Registry
+
+    return Registry(model_dir(settings)).promoted()
+
+
+def segment_customers(
+    candidate: AbstractContextManager[Path],
+    settings: WorkerSettings,
+    seeds: Seeds,
+    *,
+    asking: Callable[[str], None],
+) -> CustomerSegments:
+    """The segments of the candidate's customers, written into the seeds; dbt has to build `DEPENDENTS` after it.
+
+    The candidate is served to this machine alone, and its features are asked of it as anybody would.
+
+    Raises
+    ------
+    SegmentsError
+        The features cannot be read, or the model cannot.
+    """
+    _require_ml()
+    from ml.errors import SegmentationError
+    from ml.features import read_features
+    from ml.registry import Registry
+    from ml.train import segment
+
+    asking("features of the customers")
+    try:
+        with candidate as folder, serving(folder) as access, Client(access.url, key=access.key) as client:
+            client.wait_until_ready(_READY_S)
+            table = read_features(client)
+        asking("segments of the customers")
+        segmented = segment(table, Registry(model_dir(settings)))
+    except (ApiError, SegmentationError) as error:
+        raise SegmentsError(
+            f"The customers could not be put into segments: {error.message}", hint=f"{error.hint}. {_WAY_OUT}"
+        ) from error
+    if segmented.seed is not None:
+        seeds.write(segmented.seed)
+    return CustomerSegments(document=segmented.document, notes=segmented.notes)
+
+
+_WAY_OUT = "To publish without segments: INSIGHT_SEGMENTS=off"
+
+
+def _require_ml() -> None:
+    missing = [name for name in ("sklearn", "skops") if find_spec(name) is None]
+    if missing:
+        raise SettingError(
+            f"Segments need {' and '.join(missing)}, which are not installed",
+            hint=f"Install the extra `ml`: make setup. {_WAY_OUT}",
+        )
