@@ -15,7 +15,6 @@ from typing import Any
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
 
-from api.errors import Unavailable
 from api.keys import ApiKeys
 from api.main import create_app
 from api.policy import BuiltInRole

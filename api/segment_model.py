@@ -93,7 +93,13 @@ class SegmentModel(_Part):
         return next((segment for segment in self.segments if segment.name == name), None)
 
     def distances(self, values: Floats) -> Floats:
-        """From each customer to each segment's center, (n_customers, n_segments); values : (n_customers, n_features)."""
+        """From each customer to each segment's center, (n_customers, n_segments).
+
+        Parameters
+        ----------
+        values : (n_customers, n_features)
+            In the order of `features`, in their units.
+        """
         logged = np.where(self._is_logged, np.sign(values) * np.log1p(np.abs(values)), values)
         prepared = (logged - self._mean) / self._scale
         distances: Floats = np.linalg.norm(prepared[:, None, :] - self._centers[None, :, :], axis=2)

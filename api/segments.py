@@ -16,11 +16,11 @@ import numpy as np
 
 from api.answer import Answer
 from api.errors import Conflict, Forbidden, UnknownName
-from api.filters import AllOf, Comparison, Operator
+from api.filters import Comparison, Operator
 from api.policy import Principal
-from api.query import MetricQuery, OrderBy
+from api.query import MetricQuery
 from api.scored_rows import RowFault, ScoredRow, parse_row
-from api.segment_model import Placed, Segment, SegmentModel
+from api.segment_model import Placed, Segment
 from api.service import PublishedSegments, SemanticLayer
 
 SEGMENT = "customer__segment_name"
@@ -32,11 +32,14 @@ _ATTEMPTS = 3  # at an answer and a model of one publication, while others come
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentSummary:
-    """A segment, its customers among those that the caller may count, and their revenue in USD if it may see that."""
+    """A segment, its customers among those that the caller may count, and their revenue in USD if it may see that.
+
+    The numbers are None where the caller's role has a floor and too few customers are concerned.
+    """
 
     segment: Segment
-    customer_count: int
-    share: float
+    customer_count: int | None
+    share: float | None
     total_revenue: Decimal | None
     revenue_share: float | None
 
@@ -111,22 +114,9 @@ class Segments:
         """
         metrics = (_COUNT, *self._visible(principal, _REVENUE))
         published, answer = await self._asked(principal, MetricQuery(metrics=metrics, group_by=(SEGMENT,)))
-        found = {row[SEGMENT]: row for row in answer.table.to_pylist()} if answer else {}
         segments = published.model.segments if published.model else ()
-        counts = {segment.segment_id: int(found.get(segment.name, {}).get(_COUNT) or 0) for segment in segments}
-        revenues = {segment.segment_id: found.get(segment.name, {}).get(_REVENUE) for segment in segments}
-        customers, revenue = sum(counts.values()), sum(filter(None, revenues.values()))
         return SegmentList(
-            segments=tuple(
-                SegmentSummary(
-                    segment=segment,
-                    customer_count=counts[segment.segment_id],
-                    share=counts[segment.segment_id] / customers if customers else 0.0,
-                    total_revenue=(revenues[segment.segment_id] or Decimal()) if _REVENUE in metrics else None,
-                    revenue_share=_share(revenues[segment.segment_id], revenue) if _REVENUE in metrics else None,
-                )
-                for segment in sorted(segments, key=lambda segment: segment.segment_id)
-            ),
+            segments=_summaries(segments, answer, has_revenue=_REVENUE in metrics) if answer else (),
             publication=published.publication,
             as_of=published.as_of,
             model=published.model.model if published.model else None,
@@ -193,7 +183,7 @@ class Segments:
         question = MetricQuery(
             metrics=tuple(metrics),
             group_by=(SEGMENT, *dimensions),
-            where=AllOf((Comparison(field=CUSTOMER, operator=Operator.EQ, values=(customer_id,)),)),
+            where=Comparison(field=CUSTOMER, operator=Operator.EQ, values=(customer_id,)),
             limit=2,
         )
         published, answer = await self._asked(principal, question)
@@ -289,14 +279,36 @@ class Segments:
             )
 
 
+def _summaries(segments: Sequence[Segment], answer: Answer, *, has_revenue: bool) -> tuple[SegmentSummary, ...]:
+    """The segments by id, from an answer with a row for each that has customers who count."""
+    rows = {row[SEGMENT]: row for row in answer.table.to_pylist()}
+    # A segment without a row has nobody in it, unless a floor withheld it.
+    nobody = {_COUNT: 0, _REVENUE: Decimal()} if answer.withheld is None else {_COUNT: None, _REVENUE: None}
+    found = [
+        (segment, rows.get(segment.name, nobody)) for segment in sorted(segments, key=lambda each: each.segment_id)
+    ]
+    customers = sum(row[_COUNT] or 0 for _, row in found)
+    revenue = sum((row[_REVENUE] or Decimal() for _, row in found), Decimal()) if has_revenue else None
+    return tuple(
+        SegmentSummary(
+            segment=segment,
+            customer_count=row[_COUNT],
+            share=_share(row[_COUNT], customers),
+            total_revenue=row[_REVENUE] if has_revenue else None,
+            revenue_share=_share(row[_REVENUE], revenue) if has_revenue else None,
+        )
+        for segment, row in found
+    )
+
+
 def _number(cell: object, as_of: date) -> float:
     if isinstance(cell, date):
         return float((as_of - cell).days)
     return float(cell or 0)  # type: ignore[arg-type] # a number of the engine
 
 
-def _share(part: Decimal | None, whole: Decimal | int) -> float:
-    return float((part or Decimal()) / whole) if whole else 0.0
+def _share(part: Decimal | int | None, whole: Decimal | int | None) -> float | None:
+    return None if part is None else float(part / whole) if whole else 0.0
 
 
 def _unknown_segment(segment_id: int) -> UnknownName:

@@ -47,7 +47,7 @@ def train_and_register(
     model = train(table, configuration)
     promoted = registry.promoted()
     # A model is no worse than itself.
-    incumbent = registry.load(promoted) if promoted not in (None, model.version) else None
+    incumbent = registry.load(promoted) if promoted is not None and promoted != model.version else None
     quality = judge(model, table)
     checks = gate(
         model,
@@ -105,7 +105,7 @@ def _renewed(model: Model, table: FeatureTable, registry: Registry, *, told: str
         note = f"The customers have moved since model {model.version}, in {told}: {trained.model.version} replaces it"
         return _segmented(trained.model, table, note)
     failed = "; ".join(str(check) for check in trained.checks if not check.is_passed)
-    note = f"The customers have moved since model {model.version}, in {told}; a new one does not pass the gate: {failed}"
+    note = f"The customers have moved since model {model.version}, in {told}; a new one fails the gate: {failed}"
     return _segmented(model, table, note)
 
 

@@ -1,4 +1,4 @@
-"""The pipeline: ingest, build, test, segment, publish. One run at a time; a kill leaves the published version serving."""
+"""The pipeline: ingest, build, test, segment, publish. One run at a time; a kill leaves what serves serving."""
 
 from __future__ import annotations
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
 from pydantic import Field
 
 from api.rest.resources import ListMeta, Resource
 from api.scored_rows import RowFault, ScoredRow
 from api.segment_model import Placed, Segment
-from api.segments import CustomerPlace, Members, Scores, SegmentList, SegmentSummary
+from api.segments import CustomerPlace, Member, Members, Scores, SegmentList, SegmentSummary
 
 
 class SegmentResource(Resource):
@@ -18,8 +19,10 @@ class SegmentResource(Resource):
     segment_id: int = Field(description="Stable: the same in each publication.")
     name: str
     description: str
-    customer_count: int = Field(description="Its customers among those that count for the caller.")
-    share: float = Field(description="Of the customers in segments, as a fraction.")
+    customer_count: int | None = Field(
+        description="Its customers among those that count for the caller; null where they are too few for its role."
+    )
+    share: float | None = Field(description="Of the customers in segments, as a fraction.")
     total_revenue: float | None = Field(description="Of its customers, in USD; null where the role does not see it.")
     revenue_share: float | None = Field(description="Of the revenue of all segments, as a fraction.")
     centroid: dict[str, float] = Field(description="What its typical customer is like, feature by feature.")
@@ -27,13 +30,14 @@ class SegmentResource(Resource):
     @classmethod
     def of(cls, summary: SegmentSummary) -> SegmentResource:
         """The segment as answered."""
+        revenue: Any = summary.total_revenue  # for the encoder, which writes all digits of a decimal
         return cls.model_construct(
             segment_id=summary.segment.segment_id,
             name=summary.segment.name,
             description=summary.segment.description,
             customer_count=summary.customer_count,
             share=summary.share,
-            total_revenue=summary.total_revenue,
+            total_revenue=revenue,
             revenue_share=summary.revenue_share,
             centroid=dict(summary.segment.centroid),
         )
@@ -75,6 +79,14 @@ class MemberResource(Resource):
     transaction_count: int | None = Field(description="Null where the role does not see it.")
     total_revenue: float | None = Field(description="In USD; null where the role does not see it.")
 
+    @classmethod
+    def of(cls, member: Member) -> MemberResource:
+        """The customer as answered."""
+        revenue: Any = member.total_revenue  # likewise
+        return cls.model_construct(
+            customer_id=member.customer_id, transaction_count=member.transaction_count, total_revenue=revenue
+        )
+
 
 class MembersMeta(ListMeta):
     """Which segment, of which publication."""
@@ -94,14 +106,7 @@ class MembersResource(Resource):
     def of(cls, members: Members) -> MembersResource:
         """The page as answered."""
         return cls.model_construct(
-            data=[
-                MemberResource.model_construct(
-                    customer_id=each.customer_id,
-                    transaction_count=each.transaction_count,
-                    total_revenue=each.total_revenue,
-                )
-                for each in members.members
-            ],
+            data=[MemberResource.of(each) for each in members.members],
             meta=MembersMeta(
                 total=members.total,
                 next_cursor=members.next_cursor,

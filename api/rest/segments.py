@@ -77,7 +77,9 @@ async def get_segment(layer: Layer, caller: Caller, segment_id: SegmentId) -> Re
     response_model=MembersResource,
     responses=problems.describe(404, 504)
     | links(
-        leads_to("get_customer_segment", "Where the first one stands", customer_id="$response.body#/data/0/customer_id"),
+        leads_to(
+            "get_customer_segment", "Where the first one stands", customer_id="$response.body#/data/0/customer_id"
+        ),
         leads_to(
             "list_segment_customers",
             "The next page",

@@ -49,7 +49,7 @@ _CUSTOMER = {
     "customer__tenure_months": "tenure_months",
     "customer__tenure_band": "tenure_band",
     "customer__activity_status": "activity",
-    "customer__segment_name": "'Unassigned'",
+    "customer__segment_name": "segment",
 }
 _LINE = {
     **_TIME,
