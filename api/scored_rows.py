@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictInt, Stric
 
 from api.periods import day
 from api.segment_model import Placed, SegmentModel, of_transactions
+from api.wording import worded
 
 MAX_ROWS = 1_000
 MAX_TRANSACTIONS = 1_000  # of one customer; the busiest of the data has 328
@@ -78,7 +79,7 @@ def parse_row(row: Mapping[str, Any], place: int, *, model: SegmentModel, as_of:
         features = _features(customer, model, as_of)
     except ValidationError as error:
         faults = tuple(
-            (".".join(map(str, item["loc"])), item["msg"])
+            (".".join(map(str, item["loc"])), worded(item))
             for item in error.errors(include_input=False, include_url=False, include_context=False)
         )
         return RowFault(row=place, label=label, faults=faults[:_SHOWN_FAULTS])

@@ -21,6 +21,8 @@ from api.errors import Unavailable
 
 Floats = npt.NDArray[np.float64]
 
+_DISTANCE_DIGITS = 6  # the last ones depend on the processor
+
 RECENCY, FREQUENCY, MONETARY = "recency_days", "frequency", "monetary"
 
 
@@ -122,9 +124,9 @@ class SegmentModel(_Part):
         by_id = {each.segment_id: float(value) for each, value in zip(self.segments, distances, strict=True)}
         return Placed(
             segment=segment,
-            distance=by_id[segment.segment_id],
+            distance=round(by_id[segment.segment_id], _DISTANCE_DIGITS),
             next_segment=following,
-            next_distance=by_id[following.segment_id],
+            next_distance=round(by_id[following.segment_id], _DISTANCE_DIGITS),
         )
 
     @cached_property

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
 from api.answer import Answer
-from api.errors import Conflict, Forbidden, UnknownName
+from api.errors import Forbidden, Unavailable, UnknownName
 from api.filters import Comparison, Operator
 from api.policy import Principal
 from api.query import MetricQuery
@@ -27,6 +27,7 @@ SEGMENT = "customer__segment_name"
 CUSTOMER = "customer"
 
 _COUNT, _REVENUE = "customer_count", "total_revenue"
+_RETRY = timedelta(seconds=1)
 _ATTEMPTS = 3  # at an answer and a model of one publication, while others come
 
 
@@ -212,14 +213,12 @@ class Segments:
         Raises
         ------
         UnknownName
-            The caller's role sees no segments.
-        Conflict
-            The current publication has no segments.
+            The caller's role sees no segments, or the current publication has none.
         """
         published = self._published(principal)
         model = published.model
         if model is None:
-            raise Conflict(
+            raise UnknownName(
                 "The current publication has no segments, so there is nothing to score by",
                 hint="Whoever runs the pipeline finds the reason in its output: insight pipeline publish",
                 code="no_segments",
@@ -250,7 +249,7 @@ class Segments:
             if answer.publication == published.publication:
                 return published, answer
             published = self._published(principal)
-        raise Conflict("The data are published anew all the while", hint="Ask again.", code="publication_changed")
+        raise Unavailable("The data are published anew all the while", hint="Ask again.", retry_after=_RETRY)
 
     def _published(self, principal: Principal) -> PublishedSegments:
         self._layer.catalog(principal).dimension(SEGMENT)  # default deny: who sees no segments knows of none

@@ -45,7 +45,7 @@ def train(
     recipe: Annotated[Recipe, typer.Option(help="default: skewed features logged; plain: scaled only.")] = (
         Recipe.DEFAULT
     ),
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the starts.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the starts.")] = 42,
     promote: Annotated[
         bool, typer.Option("--promote", help="Let it score from now on, if it passes the gate.")
     ] = False,

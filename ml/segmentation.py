@@ -25,6 +25,9 @@ Labels = npt.NDArray[np.int64]
 
 SKEW_LIMIT = 1.0  # beyond it, a distribution counts as highly skewed
 
+# More tell the starts no better apart, and fifty starts over a million would take minutes.
+STARTING_SAMPLES = 20_000
+
 
 class LogWhereSkewed(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc] # untyped base
     """The sign and log1p of the size of each column whose skewness is beyond a limit; other columns as they are.
@@ -71,7 +74,8 @@ class Segmenter(ClusterMixin, BaseEstimator):  # type: ignore[misc] # untyped ba
     skew_limit
         As `LogWhereSkewed` has it; None scales only.
     n_init
-        Starts, of which the best counts.
+        Starts, of which the best counts: on the real customers, ten find one of several cuts within 0.3 % of each
+        other, and fifty nearly always the same one.
     random_state
         The seed of the starts.
 
@@ -103,11 +107,20 @@ class Segmenter(ClusterMixin, BaseEstimator):  # type: ignore[misc] # untyped ba
         # Threads add up partial sums in whatever order they end, so two runs would differ in the last digits. They also
         # wait for one another busily: on two busy cores, one thread is thirty times as fast.
         with threadpool_limits(limits=1):
-            self.kmeans_ = KMeans(self.n_clusters, n_init=self.n_init, random_state=self.random_state).fit(Z)
+            self.kmeans_ = self._clustered(Z)
         self.labels_ = self.kmeans_.labels_
         self.cluster_centers_ = self.kmeans_.cluster_centers_
         self.inertia_ = float(self.kmeans_.inertia_)
         return self
+
+    def _clustered(self, Z: Floats) -> KMeans:
+        """The best of the starts; they are tried on some of many samples, and the best goes on over all of them."""
+        starts = KMeans(self.n_clusters, n_init=self.n_init, random_state=self.random_state)
+        if len(Z) <= STARTING_SAMPLES:
+            return starts.fit(Z)
+        drawn = np.random.default_rng(self.random_state).choice(len(Z), STARTING_SAMPLES, replace=False)
+        best = starts.fit(Z[drawn]).cluster_centers_
+        return KMeans(self.n_clusters, init=best, n_init=1, random_state=self.random_state).fit(Z)
 
     def prepare(self, X: Any) -> Floats:  # noqa: ANN401 - scikit-learn's signature
         """X in the space in which distances are measured."""

@@ -29,6 +29,7 @@ from api.errors import (
 from api.observation import observed
 from api.redaction import redacted
 from api.rest.requests import KEYS
+from api.wording import worded
 
 _log = structlog.get_logger(__name__)
 
@@ -91,6 +92,7 @@ CODES: Mapping[int, tuple[str, ...]] = {
         "unknown_role",
     ),
     404: (
+        "no_segments",
         "query_expired",
         "unknown_dimension",
         "unknown_metric",
@@ -104,7 +106,7 @@ CODES: Mapping[int, tuple[str, ...]] = {
     ),
     406: ("not_acceptable",),
     408: ("body_timeout",),
-    409: ("no_segments", "publication_changed", "query_cancelled", "query_failed", "query_not_finished"),
+    409: ("query_cancelled", "query_failed", "query_not_finished"),
     413: ("request_too_large",),
     415: ("unsupported_media_type",),
     422: (
@@ -271,19 +273,10 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 
 def _fault(item: Mapping[str, Any]) -> dict[str, str]:
     field = ".".join(str(part) for part in item["loc"])
-    message = _WORDS.get(item["type"], item["msg"])
+    message = worded(item)
     if item["type"] == "extra_forbidden" and (similar := nearest(str(item["loc"][-1]), KEYS - {item["loc"][-1]})):
         message += f"; did you mean {similar[0]}?"
     return {"field": field if len(field) <= _SHOWN_FIELD else field[:_SHOWN_FIELD] + "…", "message": message}
-
-
-# Where pydantic speaks of Python.
-_WORDS = {
-    "extra_forbidden": "there is no such key here",
-    "missing": "it is needed",
-    "tuple_type": "write a list, as [1, 2]",
-    "model_attributes_type": 'write an object, as {"key": 1}',
-}
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
-from pydantic import Field, WithJsonSchema
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 from api.rest import formats, problems
 from api.rest.access import Caller, Layer
@@ -26,10 +26,12 @@ from api.segments import Segments
 router = APIRouter(prefix="/v1", tags=["segments"])
 
 SegmentId = Annotated[int, Path(ge=0, le=2**31 - 1, description="Stable: the same in each publication.", examples=[0])]
-CustomerId = Annotated[
-    int, Path(ge=-(2**63), le=2**63 - 1, description="As the dimension `customer` has it.", examples=[12346])
-]
+CustomerId = Annotated[int, Path(ge=-(2**63), le=2**63 - 1, description="As the dimension `customer` has it.")]
 
+_ROWS = (
+    {"id": "a", "features": {"recency_days": 12, "frequency": 30, "monetary": 5400.5}},
+    {"id": "b", "transactions": [{"transaction_id": "T1", "date": "2019-11-30", "net_revenue": 120.0}]},
+)
 _ROW = {
     "type": "object",
     "title": "ScoreRow",
@@ -38,15 +40,13 @@ _ROW = {
         "(a list of `transaction_id`, `date` as `2019-01-31`, and `net_revenue` in USD), and an `id` of the caller's "
         "own, if it wants one back. What is wrong with a row is said in its place; the others are scored."
     ),
-    "examples": [
-        {"id": "a", "features": {"recency_days": 12, "frequency": 30, "monetary": 5400.5}},
-        {"id": "b", "transactions": [{"transaction_id": "T1", "date": "2019-11-30", "net_revenue": 120.0}]},
-    ],
 }
 
 
 class ScoreBody(Body):
     """The customers to score."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"rows": [*_ROWS, {"features": {"frequency": 3}}]}]})
 
     rows: Items[Annotated[dict[str, Any], WithJsonSchema(_ROW)]] = Field(min_length=1, max_length=MAX_ROWS)
 
@@ -107,7 +107,7 @@ async def get_customer_segment(layer: Layer, caller: Caller, customer_id: Custom
     return _sent(CustomerSegmentResource.of(await Segments(layer).of_customer(caller, customer_id)))
 
 
-@router.post("/segments/score", response_model=ScoresResource, responses=problems.describe(404, 409))
+@router.post("/segments/score", response_model=ScoresResource, responses=problems.describe(404))
 async def score_customers(layer: Layer, caller: Caller, body: ScoreBody) -> Response:
     """The segments that customers would be in, of whom features or transactions are given; nothing is kept."""
     return _sent(ScoresResource.of(Segments(layer).score(caller, body.rows)))

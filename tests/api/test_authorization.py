@@ -83,6 +83,9 @@ LISTED = {"query": "{ metrics { name } dimensions(metrics: []) { name } savedQue
 INTROSPECTED = {"query": "{ __schema { types { name } } }"}
 OF_ONE_CUSTOMER = {"metrics": ["line_count"], "where": [{"field": "customer", "op": "is_not_null"}]}
 
+SCORED = {"rows": [{"features": {"recency_days": 12, "frequency": 30, "monetary": 5400.5}}]}
+SEGMENTS = {"query": "{ segments { name customerCount } segment(segmentId: 0) { name } }"}
+
 
 def at_once(
     metric: str, group_by: str = "product__category", *, mutation: str = "createSynchronousQuery"
@@ -176,6 +179,26 @@ MATRIX: dict[tuple[str, str], tuple[Row, ...]] = {
     ("GET", "/v1/queries/{query_id}/results"): (
         Row(path=f"{NO_QUERY}/results", differs=dict.fromkeys(KNOWN, UNKNOWN_QUERY)),
     ),
+    ("GET", "/v1/segments"): (Row(path="/v1/segments", differs={"service": UNKNOWN_DIMENSION}),),
+    ("GET", "/v1/segments/{segment_id}"): (
+        Row(path="/v1/segments/0", differs={"service": UNKNOWN_DIMENSION}),
+        Row(
+            path="/v1/segments/9",
+            differs=dict.fromkeys(KNOWN, (404, "unknown_segment")) | {"service": UNKNOWN_DIMENSION},
+        ),
+    ),
+    ("GET", "/v1/segments/{segment_id}/customers"): (
+        Row(path="/v1/segments/0/customers", differs={"service": UNKNOWN_DIMENSION}),
+    ),
+    ("GET", "/v1/customers/{customer_id}/segment"): (
+        Row(
+            path="/v1/customers/1/segment",  # who exists is seen by whom is in test_segments_policy.py
+            differs=dict.fromkeys(KNOWN, (404, "unknown_customer")) | {"viewer": HASHED, "service": UNKNOWN_DIMENSION},
+        ),
+    ),
+    ("POST", "/v1/segments/score"): (
+        Row(path="/v1/segments/score", body=SCORED, differs={"service": UNKNOWN_DIMENSION}),
+    ),
     # GraphQL answers 200, and says in `errors` what REST says by its status.
     ("POST", "/"): (Row(path="/", body=LISTED),),
     ("POST", "/api/graphql"): (Row(path="/api/graphql", body=LISTED),),
@@ -183,6 +206,7 @@ MATRIX: dict[tuple[str, str], tuple[Row, ...]] = {
         Row(path="/graphql", body=LISTED),
         Row(path="/graphql", body=INTROSPECTED, differs={"service": (403, "introspection_forbidden")}),
         Row(path="/graphql", body=at_once("total_revenue")),
+        Row(path="/graphql", body=SEGMENTS, differs={"service": UNKNOWN_DIMENSION}),
         Row(path="/graphql", body=at_once("order_count"), differs={"service": UNKNOWN_METRIC}),
         Row(
             path="/graphql", body=at_once("total_revenue", "customer__location"), differs={"service": UNKNOWN_DIMENSION}
