@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictInt, StrictStr, ValidationError
 
 from api.periods import day
-from api.segment_model import Placed, SegmentModel, of_transactions
+from api.segment_model import SegmentModel, Standing, of_transactions
 from api.wording import worded
 
 MAX_ROWS = 1_000
@@ -22,7 +22,8 @@ class _Row(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-_Number = Annotated[FiniteFloat, Field(strict=True)]
+# More is no customer, and its squares would be beyond what a float holds.
+_Number = Annotated[FiniteFloat, Field(strict=True, ge=-1e15, le=1e15)]
 
 
 class TransactionRow(_Row):
@@ -58,7 +59,7 @@ class ScoredRow:
     row: int
     label: str | int | None
     features: Mapping[str, float]
-    placed: Placed
+    standing: Standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,7 +57,7 @@ class Segment(_Part):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
+class Standing:
     """Where a customer stands: the nearest segment and the one after it, with the distances to both.
 
     Distances are Euclidean in the prepared space, in which each feature has a standard deviation of 1.
@@ -113,16 +113,16 @@ class SegmentModel(_Part):
         found: npt.NDArray[np.int64] = ids[self.distances(values).argmin(axis=1)]
         return found
 
-    def place(self, values: Floats, *, known: Segment | None = None) -> tuple[Placed, ...]:
+    def standings(self, values: Floats, *, known: Segment | None = None) -> tuple[Standing, ...]:
         """Where each customer stands; in the `known` segment, if one is given, whatever is nearest."""
-        return tuple(self._placed(row, known) for row in self.distances(values))
+        return tuple(self._standing(row, known) for row in self.distances(values))
 
-    def _placed(self, distances: Floats, known: Segment | None) -> Placed:
+    def _standing(self, distances: Floats, known: Segment | None) -> Standing:
         order = [self.segments[place] for place in np.argsort(distances, kind="stable")]
         segment = known or order[0]
         following = next(each for each in order if each is not segment)
         by_id = {each.segment_id: float(value) for each, value in zip(self.segments, distances, strict=True)}
-        return Placed(
+        return Standing(
             segment=segment,
             distance=round(by_id[segment.segment_id], _DISTANCE_DIGITS),
             next_segment=following,

@@ -20,13 +20,13 @@ from api.filters import Comparison, Operator
 from api.policy import Principal
 from api.query import MetricQuery
 from api.scored_rows import RowFault, ScoredRow, parse_row
-from api.segment_model import Placed, Segment
-from api.service import PublishedSegments, SemanticLayer
+from api.segment_model import Segment, SegmentModel, Standing
+from api.service import SemanticLayer
 
 SEGMENT = "customer__segment_name"
 CUSTOMER = "customer"
 
-_COUNT, _REVENUE = "customer_count", "total_revenue"
+_COUNT, _REVENUE, _TRANSACTIONS = "customer_count", "total_revenue", "transaction_count"
 _RETRY = timedelta(seconds=1)
 _ATTEMPTS = 3  # at an answer and a model of one publication, while others come
 
@@ -47,12 +47,12 @@ class SegmentSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentList:
-    """All segments, by id, of one publication; none if its customers are in no segments."""
+    """All segments, by id, of one publication."""
 
     segments: tuple[SegmentSummary, ...]
     publication: str
     as_of: date
-    model: str | None
+    model: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +76,11 @@ class Members:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CustomerPlace:
+class CustomerStanding:
     """A customer's segment, the features that put it there, and how far the next segment is."""
 
     customer_id: int
-    placed: Placed
+    standing: Standing
     features: Mapping[str, float]
     publication: str
     as_of: date
@@ -98,37 +98,31 @@ class Scores:
 
 
 class Segments:
-    """The segments of the current publication, for callers of the semantic layer."""
+    """The segments of the current publication, for callers of the semantic layer.
+
+    Where its customers are in none, and for a role that does not see what an answer is made of, each method raises
+    `UnknownName` with the code `no_segments`: nothing tells the two apart. `SemanticLayer.query` has the other errors.
+    """
 
     def __init__(self, layer: SemanticLayer) -> None:
         self._layer = layer
 
     async def list(self, principal: Principal) -> SegmentList:
-        """Every segment with its size; those without customers that count for the caller, too.
-
-        Raises
-        ------
-        UnknownName
-            The caller's role sees no segments, or no customer counts.
-        SemanticLayerError
-            As `SemanticLayer.query` says.
-        """
-        metrics = (_COUNT, *self._visible(principal, _REVENUE))
-        published, answer = await self._asked(principal, MetricQuery(metrics=metrics, group_by=(SEGMENT,)))
-        segments = published.model.segments if published.model else ()
+        """Every segment with its size; those without customers that count for the caller, too."""
+        shown = (_COUNT, *self._visible(principal, _REVENUE))
+        published, answer = await self._asked(principal, MetricQuery(metrics=shown, group_by=(SEGMENT,)))
         return SegmentList(
-            segments=_summaries(segments, answer, has_revenue=_REVENUE in metrics) if answer else (),
+            segments=_summaries(published.model.segments, answer, has_revenue=_REVENUE in shown),
             publication=published.publication,
             as_of=published.as_of,
-            model=published.model.model if published.model else None,
+            model=published.model.model,
         )
 
-    async def one(self, principal: Principal, segment_id: int) -> tuple[SegmentSummary, SegmentList]:
-        """The segment of that id, and the list that it is of; `UnknownName` if there is none, else as `list`."""
-        every = await self.list(principal)
-        for summary in every.segments:
+    async def one(self, principal: Principal, segment_id: int) -> SegmentSummary:
+        """The segment of that id; `UnknownName` if there is none."""
+        for summary in (await self.list(principal)).segments:
             if summary.segment.segment_id == segment_id:
-                return summary, every
+                return summary
         raise _unknown_segment(segment_id)
 
     async def members(self, principal: Principal, segment_id: int, *, limit: int, cursor: str | None) -> Members:
@@ -137,16 +131,18 @@ class Segments:
         Raises
         ------
         UnknownName
-            There is no such segment, or the caller's role does not see segments or customers.
+            There is no such segment.
         Forbidden
             The role has a floor, so that it sees no single customers.
         InvalidQuery, UnreadableRequest
             The cursor is of another publication, or none of ours.
         """
-        segment = self._segment(principal, segment_id)
+        segment = self._published(principal, _COUNT, CUSTOMER).model.segment(segment_id)
+        if segment is None:
+            raise _unknown_segment(segment_id)
         where = Comparison(field=SEGMENT, operator=Operator.EQ, values=(segment.name,))
-        shown = self._visible(principal, "transaction_count", _REVENUE)
-        question = MetricQuery(metrics=(_COUNT, *shown), group_by=(CUSTOMER,), where=where, limit=limit, cursor=cursor)
+        shown = (_COUNT, *self._visible(principal, _TRANSACTIONS, _REVENUE))
+        question = MetricQuery(metrics=shown, group_by=(CUSTOMER,), where=where, limit=limit, cursor=cursor)
         answer = await self._layer.query(principal, question)
         whole = await self._layer.query(principal, MetricQuery(metrics=(_COUNT,), where=where))
         return Members(
@@ -154,7 +150,7 @@ class Segments:
             members=tuple(
                 Member(
                     customer_id=row[CUSTOMER],
-                    transaction_count=row.get("transaction_count"),
+                    transaction_count=row.get(_TRANSACTIONS),
                     total_revenue=row.get(_REVENUE),
                 )
                 for row in answer.table.to_pylist()
@@ -164,73 +160,53 @@ class Segments:
             publication=answer.publication,
         )
 
-    async def of_customer(self, principal: Principal, customer_id: int) -> CustomerPlace:
+    async def of_customer(self, principal: Principal, customer_id: int) -> CustomerStanding:
         """The customer's segment.
 
         Raises
         ------
         UnknownName
-            There is no such customer among those that count for the caller, or it is in no segment; or the caller's
-            role does not see what segments are made of.
+            There is no such customer among those that count for the caller, or it is in no segment.
         Forbidden
             The role sees customers hashed, has a floor, or sees some of a customer's sales only.
         """
         self._require_whole_customers(principal)
-        features = self._published(principal).model
-        columns = [feature.column for feature in features.features] if features else []
-        catalog = self._layer.catalog(principal)
-        dimensions = [column for column in columns if column not in catalog.metrics]
-        metrics = [column for column in columns if column in catalog.metrics] or [_COUNT]
+        columns = [feature.column for feature in self._published(principal).model.features]
         question = MetricQuery(
-            metrics=tuple(metrics),
-            group_by=(SEGMENT, *dimensions),
+            metrics=tuple(column for column in columns if not _is_dimension(column)) or (_COUNT,),
+            group_by=(SEGMENT, *filter(_is_dimension, columns)),
             where=Comparison(field=CUSTOMER, operator=Operator.EQ, values=(customer_id,)),
-            limit=2,
         )
-        published, answer = await self._asked(principal, question)
-        rows = answer.table.to_pylist() if answer else []
-        segment = published.model.named(rows[0][SEGMENT]) if published.model and rows else None
-        if published.model is None or segment is None:
+        published, answer = await self._asked(principal, question, CUSTOMER)
+        model, rows = published.model, answer.table.to_pylist()
+        segment = model.named(rows[0][SEGMENT]) if rows else None
+        if segment is None:
             raise UnknownName(
                 f"There is no customer {customer_id} in a segment",
                 hint="List the customers of a segment with GET /v1/segments/{segment_id}/customers.",
                 code="unknown_customer",
             )
-        values = {each.name: _number(rows[0][each.column], published.as_of) for each in published.model.features}
-        (placed,) = published.model.place(np.array([list(values.values())]), known=segment)
-        return CustomerPlace(
+        features = {each.name: _number(rows[0][each.column], published.as_of) for each in model.features}
+        (standing,) = model.standings(np.array([list(features.values())]), known=segment)
+        return CustomerStanding(
             customer_id=customer_id,
-            placed=placed,
-            features=values,
+            standing=standing,
+            features=features,
             publication=published.publication,
             as_of=published.as_of,
-            model=published.model.model,
+            model=model.model,
         )
 
     def score(self, principal: Principal, rows: Sequence[Mapping[str, Any]]) -> Scores:
-        """The segment that each row would be in: a row has the features themselves, or transactions.
-
-        Raises
-        ------
-        UnknownName
-            The caller's role sees no segments, or the current publication has none.
-        """
+        """The segment that each row would be in: a row has the features themselves, or transactions."""
         published = self._published(principal)
         model = published.model
-        if model is None:
-            raise UnknownName(
-                "The current publication has no segments, so there is nothing to score by",
-                hint="Whoever runs the pipeline finds the reason in its output: insight pipeline publish",
-                code="no_segments",
-            )
         parsed = [parse_row(row, place, model=model, as_of=published.as_of) for place, row in enumerate(rows)]
         good = [row for row in parsed if not isinstance(row, RowFault)]
-        placed = model.place(np.array([row.values for row in good])) if good else ()
-        scored = iter(
-            [
-                ScoredRow(row=row.row, label=row.label, features=row.features, placed=each)
-                for row, each in zip(good, placed, strict=True)
-            ]
+        standings = model.standings(np.array([row.values for row in good])) if good else ()
+        scored = (
+            ScoredRow(row=row.row, label=row.label, features=row.features, standing=standing)
+            for row, standing in zip(good, standings, strict=True)
         )
         return Scores(
             rows=tuple(row if isinstance(row, RowFault) else next(scored) for row in parsed),
@@ -239,28 +215,27 @@ class Segments:
             model=model.model,
         )
 
-    async def _asked(self, principal: Principal, question: MetricQuery) -> tuple[PublishedSegments, Answer | None]:
-        """The model and the answer, of one publication; no answer without a model."""
-        published = self._published(principal)
+    async def _asked(self, principal: Principal, question: MetricQuery, *needed: str) -> tuple[_Published, Answer]:
+        """The model and the answer, of one publication."""
         for _ in range(_ATTEMPTS):
-            if published.model is None:
-                return published, None
+            published = self._published(principal, *question.metrics, *question.group_by, *needed)
             answer = await self._layer.query(principal, question)
             if answer.publication == published.publication:
                 return published, answer
-            published = self._published(principal)
         raise Unavailable("The data are published anew all the while", hint="Ask again.", retry_after=_RETRY)
 
-    def _published(self, principal: Principal) -> PublishedSegments:
-        self._layer.catalog(principal).dimension(SEGMENT)  # default deny: who sees no segments knows of none
-        return self._layer.segments()
-
-    def _segment(self, principal: Principal, segment_id: int) -> Segment:
-        model = self._published(principal).model
-        segment = model.segment(segment_id) if model else None
-        if segment is None:
-            raise _unknown_segment(segment_id)
-        return segment
+    def _published(self, principal: Principal, *needed: str) -> _Published:
+        """The model, for a role that sees segments and all that is needed besides."""
+        published, catalog = self._layer.segments(), self._layer.catalog(principal)
+        known = catalog.metrics.keys() | catalog.dimensions.keys()
+        names = {name.removesuffix("__day") for name in (SEGMENT, *needed)}
+        if published.model is None or names - known:
+            raise UnknownName(
+                "There are no segments here",
+                hint="Whoever publishes finds the reason in the pipeline's output, or in your role's policy.",
+                code="no_segments",
+            )
+        return _Published(publication=published.publication, as_of=published.as_of, model=published.model)
 
     def _visible(self, principal: Principal, *metrics: str) -> tuple[str, ...]:
         known = self._layer.catalog(principal).metrics
@@ -269,13 +244,25 @@ class Segments:
     def _require_whole_customers(self, principal: Principal) -> None:
         """Refuse whose rows are not whole customers: features of some of the sales would put one into a wrong place."""
         fields = {row.field for row in self._layer.role(principal).rows}
-        partial = sorted(field for field in fields if field != CUSTOMER and not field.startswith(f"{CUSTOMER}__"))
-        if partial:
+        if any(field != CUSTOMER and not _is_dimension(field) for field in fields):
             raise Forbidden(
-                f"Your role sees some sales of a customer only, by {partial[0]}, and a segment is of all of them",
+                "Your role sees some of a customer's sales only, and a segment is of all of them",
                 hint="Ask for the sizes of segments: GET /v1/segments.",
                 code="partial_customer",
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Published:
+    """The model that there is, and of which publication."""
+
+    publication: str
+    as_of: date
+    model: SegmentModel
+
+
+def _is_dimension(column: str) -> bool:
+    return column.startswith(f"{CUSTOMER}__")
 
 
 def _summaries(segments: Sequence[Segment], answer: Answer, *, has_revenue: bool) -> tuple[SegmentSummary, ...]:

@@ -16,7 +16,7 @@ from ml.segmentation import SEGMENTS
 from ml.train import Trained
 
 _LIBRARIES = ("scikit-learn", "numpy", "scipy", "skops")
-_CLEARLY = 0.02  # by which a silhouette has to differ for one to say so
+_CLEARLY = 0.02  # by which a silhouette or a stability has to differ for one to say so
 
 
 def illustrate(trained: Trained, table: FeatureTable, folder: Path) -> None:
@@ -111,8 +111,8 @@ def _number(trained: Trained, comparison: Comparison) -> Iterator[str]:
     now = comparison.count(chosen)
     if best.clusters != chosen and best.silhouette - now.silhouette > _CLEARLY:
         yield (
-            f"**Statistics prefer {best.clusters}**: a silhouette of {best.silhouette:.3f} against {now.silhouette:.3f} "
-            "for five. Neighbouring segments overlap, so customers near a border say little; "
+            f"**Statistics prefer {best.clusters}**: a silhouette of {best.silhouette:.3f}, not {now.silhouette:.3f}. "
+            "Neighbouring segments overlap, so customers near a border say little; "
             "`GET /v1/customers/{customer_id}/segment` tells how near the next one is."
         )
     else:
@@ -141,7 +141,7 @@ def _verdict(default: Cut, others: Sequence[Cut]) -> str:
         cut.name
         for cut in others
         if cut.clusters == default.clusters
-        and (cut.stability or 0) > (default.stability or 0)
+        and (cut.stability or 0) - (default.stability or 0) > _CLEARLY
         and cut.smallest_share >= MIN_SHARE
     ]
     if not better:
@@ -177,12 +177,11 @@ def _use() -> Iterator[str]:
         "",
         "## Use, and what to beware of",
         "",
-        "* Names are given by rule from the centers, relative to the other groups: the champions of a weak year are "
-        "champions still.",
+        "* Names are relative, by rule from the centers: the champions of a weak year are champions still.",
         "* The segments describe what customers did. They do not say what a campaign would change.",
         "* Customers without a purchase are in no segment (`Unassigned`).",
-        f"* The pipeline scores with this model until a feature's population stability index exceeds {DRIFT_LIMIT}; "
-        "then it trains anew, and keeps this one if the new one does not pass the gate.",
+        f"* The pipeline scores with this model until a feature has a population stability index above {DRIFT_LIMIT}.",
+        "  Then it trains anew, and keeps this one if the new one does not pass the gate.",
     )
 
 
@@ -193,9 +192,9 @@ def _cuts(cuts: Iterable[Cut], *, with_name: bool) -> Iterator[str]:
             (
                 *((cut.name,) if with_name else ()),
                 str(cut.clusters),
-                "–" if cut.inertia is None else f"{cut.inertia:,.1f}",
+                "-" if cut.inertia is None else f"{cut.inertia:,.1f}",
                 f"{cut.silhouette:.3f}",
-                "–" if cut.stability is None else f"{cut.stability:.3f}",
+                "-" if cut.stability is None else f"{cut.stability:.3f}",
                 f"{cut.smallest_share:.2%}",
                 f"{cut.unassigned_share:.0%}",
             )

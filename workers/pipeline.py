@@ -19,7 +19,7 @@ from api.warehouse import EngineLimits
 from workers.errors import PipelineBusyError, PublicationError, SourceError
 from workers.ingest import FileReport, LoadProgress, LoadReport, LoadStatus, ingest
 from workers.publish import PublicationStore
-from workers.segments import DEPENDENTS, CustomerSegments, Seeds, promoted_model, segment_customers
+from workers.segments import DEPENDENTS, CustomerSegments, ProjectCopy, promoted_model, segment_customers
 from workers.settings import WorkerSettings
 from workers.sinks import open_warehouse, read_warehouse_url
 from workers.transform import BuildProgress, BuildResult, build_marts
@@ -117,22 +117,21 @@ class Pipeline:
         settings, file = self._settings, warehouse_file(self._settings.warehouse_url)
         # Before the build, as it waits for a warehouse that somebody else has open, and dbt does not.
         sources = self._sources()
-        seeds = Seeds(settings.dbt_project_dir, file.parent / "dbt-seeds")
-        seeds.reset()
+        project = ProjectCopy(settings.dbt_project_dir, file.parent / "dbt-project")
+        project.renew()
         build = partial(
             build_marts,
-            settings.dbt_project_dir,
+            project.path,
             warehouse=file,
             target=file.parent / "dbt-target",
             as_of=settings.as_of,
             progress=watcher.building,
-            seeds=seeds.folder,
         )
         built = build()
         segments = CustomerSegments(document=None, notes=())
         if settings.segments:
             candidate = self._store.candidate(file, built, fingerprint=sources)
-            segments = segment_customers(candidate, settings, seeds, asking=partial(_tell, watcher))
+            segments = segment_customers(candidate, settings, project, asking=partial(_tell, watcher))
             built = built.amended(build(select=DEPENDENTS) if segments.document else None, warnings=segments.notes)
         watcher.built(built)
         return self._store.publish(

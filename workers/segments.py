@@ -30,24 +30,34 @@ class CustomerSegments:
     notes: tuple[str, ...]
 
 
-class Seeds:
-    """The project's seeds in a folder of the pipeline's own, where one of them gets rows."""
+class ProjectCopy:
+    """The dbt project, with its semantic models beside it, in a folder of the pipeline's own: a seed gets rows there.
+
+    A copy, as the project itself may be read-only and is under version control; and whole, as dbt writes what it
+    compiles to paths that it makes of the sources': a folder of seeds elsewhere is overwritten with SQL.
+    """
 
     def __init__(self, project: Path, folder: Path) -> None:
-        self._project = project / "seeds"
-        self.folder = folder
+        self._project = project
+        self._folder = folder
 
-    def reset(self) -> None:
-        """Have the seeds as the project has them."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
-        # The rows alone: what is said of them stays in the project, as dbt writes files beside it.
-        for file in self._project.glob("*.csv"):
-            shutil.copyfile(file, self.folder / file.name)
+    @property
+    def path(self) -> Path:
+        """The folder of the copied project."""
+        return self._folder / self._project.resolve().name
 
-    def write(self, rows: bytes) -> None:
+    def renew(self) -> None:
+        """Have the project as it is now, its seeds included."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        for source in (self._project.resolve(), self._project.resolve().parent / "semantic_models"):
+            shutil.copytree(source, self._folder / source.name, ignore=_LEFT_BEHIND)
+
+    def write_segments(self, rows: bytes) -> None:
         """Give the customers' segments as CSV, header included."""
-        (self.folder / f"{SEED}.csv").write_bytes(rows)
+        (self.path / "seeds" / f"{SEED}.csv").write_bytes(rows)
+
+
+_LEFT_BEHIND = shutil.ignore_patterns("target", "logs", ".user.yml")
 
 
 def model_dir(settings: WorkerSettings) -> Path:
@@ -68,11 +78,11 @@ def promoted_model(settings: WorkerSettings) -> str | None:
 def segment_customers(
     candidate: AbstractContextManager[Path],
     settings: WorkerSettings,
-    seeds: Seeds,
+    project: ProjectCopy,
     *,
     asking: Callable[[str], None],
 ) -> CustomerSegments:
-    """The segments of the candidate's customers, written into the seeds; dbt has to build `DEPENDENTS` after it.
+    """The segments of the candidate's customers, written into the project's seed; then dbt has to build `DEPENDENTS`.
 
     The candidate is served to this machine alone, and its features are asked of it as anybody would.
 
@@ -99,7 +109,7 @@ def segment_customers(
             f"The customers could not be put into segments: {error.message}", hint=f"{error.hint}. {_WAY_OUT}"
         ) from error
     if segmented.seed is not None:
-        seeds.write(segmented.seed)
+        project.write_segments(segmented.seed)
     return CustomerSegments(document=segmented.document, notes=segmented.notes)
 
 

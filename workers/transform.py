@@ -63,15 +63,12 @@ def build_marts(
     target: Path,
     as_of: date | None,
     progress: Callable[[BuildProgress], None],
-    seeds: Path,
     select: str | None = None,
 ) -> BuildResult:
     """Seeds, snapshots, models and tests, built into the warehouse file. Blocks; nobody else may have the file open.
 
     Parameters
     ----------
-    seeds
-        The folder of the seeds, which need not be the project's own.
     select
         What to build, in dbt's words; everything, if left out.
 
@@ -83,7 +80,6 @@ def build_marts(
     from dbt.cli.main import dbtRunner
 
     os.environ["INSIGHT_DUCKDB_PATH"] = str(warehouse.resolve())
-    os.environ["INSIGHT_SEED_PATH"] = str(seeds.resolve())
     arguments = ["build", "--project-dir", str(project), "--profiles-dir", str(project), "--target", "duckdb"]
     arguments += ["--target-path", str(target.resolve()), "--log-path", str(target.resolve()), "--quiet", "--no-print"]
     arguments += ["--log-level", "none", "--log-level-file", "none", "--no-use-colors"]

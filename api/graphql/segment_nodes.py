@@ -11,8 +11,8 @@ from api.errors import InvalidQuery
 from api.graphql.asking import Info
 from api.graphql.vocabulary import BigInteger, JsonValue
 from api.scored_rows import MAX_ROWS, RowFault, ScoredRow
-from api.segment_model import Placed, Segment
-from api.segments import CustomerPlace, Member, Segments, SegmentSummary
+from api.segment_model import Segment, Standing
+from api.segments import CustomerStanding, Member, Segments, SegmentSummary
 
 _MAX_MEMBERS = 500
 
@@ -95,8 +95,8 @@ class SegmentNode:
         )
 
 
-@strawberry.type(name="SegmentPlace")
-class PlaceNode:
+@strawberry.type(name="SegmentDistance")
+class SegmentDistanceNode:
     """A segment, and how far its center is from the customer, in standard deviations of the features."""
 
     segment_id: int
@@ -104,8 +104,8 @@ class PlaceNode:
     distance: float
 
     @classmethod
-    def of(cls, segment: Segment, distance: float) -> PlaceNode:
-        """The place as answered."""
+    def of(cls, segment: Segment, distance: float) -> SegmentDistanceNode:
+        """The segment and distance as answered."""
         return cls(segment_id=segment.segment_id, name=segment.name, distance=distance)
 
 
@@ -114,17 +114,17 @@ class CustomerSegmentNode:
     """A customer's segment, the features that put it there, and the nearest of the other segments."""
 
     customer_id: str
-    segment: PlaceNode
-    next_segment: PlaceNode
+    segment: SegmentDistanceNode
+    next_segment: SegmentDistanceNode
     features: list[FeatureValueNode]
     publication: str
     as_of: date
     model: str
 
     @classmethod
-    def of(cls, found: CustomerPlace) -> CustomerSegmentNode:
+    def of(cls, found: CustomerStanding) -> CustomerSegmentNode:
         """The customer's segment as answered."""
-        segment, next_segment = _places(found.placed)
+        segment, next_segment = _distances(found.standing)
         return cls(
             customer_id=str(found.customer_id),
             segment=segment,
@@ -149,8 +149,8 @@ class ScoreNode:
     """What became of one row: a segment, or errors."""
 
     row: int
-    segment: PlaceNode | None
-    next_segment: PlaceNode | None
+    segment: SegmentDistanceNode | None
+    next_segment: SegmentDistanceNode | None
     errors: list[RowFaultNode]
 
     @classmethod
@@ -158,7 +158,7 @@ class ScoreNode:
         """The row as answered."""
         match row:
             case ScoredRow():
-                segment, next_segment = _places(row.placed)
+                segment, next_segment = _distances(row.standing)
                 return cls(row=row.row, segment=segment, next_segment=next_segment, errors=[])
             case RowFault():
                 errors = [RowFaultNode(field=field, message=message) for field, message in row.faults]
@@ -171,15 +171,14 @@ class SegmentQueries:
 
     @strawberry.field
     async def segments(self, info: Info) -> list[SegmentNode]:
-        """The customer segments, by id; none where the publication has none. Not in dbt's schema."""
+        """The customer segments, by id. Not in dbt's schema."""
         found = await Segments(info.context.layer).list(info.context.principal)
         return [SegmentNode.of(summary) for summary in found.segments]
 
     @strawberry.field
     async def segment(self, info: Info, segment_id: int) -> SegmentNode | None:
         """The segment of that id. Not in dbt's schema."""
-        summary, _ = await Segments(info.context.layer).one(info.context.principal, segment_id)
-        return SegmentNode.of(summary)
+        return SegmentNode.of(await Segments(info.context.layer).one(info.context.principal, segment_id))
 
     @strawberry.field
     async def customer_segment(self, info: Info, customer_id: BigInteger) -> CustomerSegmentNode | None:
@@ -196,8 +195,8 @@ class SegmentQueries:
         return [ScoreNode.of(row) for row in Segments(info.context.layer).score(info.context.principal, given).rows]
 
 
-def _places(placed: Placed) -> tuple[PlaceNode, PlaceNode]:
+def _distances(standing: Standing) -> tuple[SegmentDistanceNode, SegmentDistanceNode]:
     return (
-        PlaceNode.of(placed.segment, placed.distance),
-        PlaceNode.of(placed.next_segment, placed.next_distance),
+        SegmentDistanceNode.of(standing.segment, standing.distance),
+        SegmentDistanceNode.of(standing.next_segment, standing.next_distance),
     )

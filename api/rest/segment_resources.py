@@ -9,8 +9,8 @@ from pydantic import Field
 
 from api.rest.resources import ListMeta, Resource
 from api.scored_rows import RowFault, ScoredRow
-from api.segment_model import Placed, Segment
-from api.segments import CustomerPlace, Member, Members, Scores, SegmentList, SegmentSummary
+from api.segment_model import Segment, Standing
+from api.segments import CustomerStanding, Member, Members, Scores, SegmentList, SegmentSummary
 
 
 class SegmentResource(Resource):
@@ -48,7 +48,7 @@ class SegmentsMeta(ListMeta):
 
     publication: str
     as_of: date
-    model: str | None = Field(description="The version of the model; null where there are no segments.")
+    model: str = Field(description="The version of the model.")
 
 
 class SegmentsResource(Resource):
@@ -117,7 +117,7 @@ class MembersResource(Resource):
         )
 
 
-class PlaceResource(Resource):
+class SegmentDistanceResource(Resource):
     """A segment, and how far its center is from the customer."""
 
     segment_id: int
@@ -125,16 +125,16 @@ class PlaceResource(Resource):
     distance: float = Field(description="In standard deviations of the features, as the model scales them.")
 
     @classmethod
-    def of(cls, segment: Segment, distance: float) -> PlaceResource:
-        """The place as answered."""
+    def of(cls, segment: Segment, distance: float) -> SegmentDistanceResource:
+        """The segment and distance as answered."""
         return cls(segment_id=segment.segment_id, name=segment.name, distance=distance)
 
 
-class PlacedResource(Resource):
+class StandingResource(Resource):
     """Where a customer stands."""
 
-    segment: PlaceResource
-    next_segment: PlaceResource = Field(description="The nearest of the others.")
+    segment: SegmentDistanceResource
+    next_segment: SegmentDistanceResource = Field(description="The nearest of the others.")
     features: dict[str, float]
 
 
@@ -146,18 +146,18 @@ class ScoreMeta(Resource):
     model: str
 
 
-class CustomerSegmentResource(PlacedResource):
+class CustomerSegmentResource(StandingResource):
     """A customer's segment."""
 
     customer_id: int
     meta: ScoreMeta
 
     @classmethod
-    def of(cls, found: CustomerPlace) -> CustomerSegmentResource:
+    def of(cls, found: CustomerStanding) -> CustomerSegmentResource:
         """The customer's segment as answered."""
         return cls(
             customer_id=found.customer_id,
-            **_placed(found.placed),
+            **_standing(found.standing),
             features=dict(found.features),
             meta=ScoreMeta(publication=found.publication, as_of=found.as_of, model=found.model),
         )
@@ -175,7 +175,7 @@ class ScoreResource(Resource):
 
     row: int = Field(description="Its place among the rows, from 0.")
     id: int | str | None = Field(description="As the caller gave it.")
-    result: PlacedResource | None
+    result: StandingResource | None
     errors: list[RowFaultResource]
 
     @classmethod
@@ -183,7 +183,7 @@ class ScoreResource(Resource):
         """The row as answered."""
         match row:
             case ScoredRow():
-                result = PlacedResource(**_placed(row.placed), features=dict(row.features))
+                result = StandingResource(**_standing(row.standing), features=dict(row.features))
                 return cls(row=row.row, id=row.label, result=result, errors=[])
             case RowFault():
                 errors = [RowFaultResource(field=field, message=message) for field, message in row.faults]
@@ -218,8 +218,8 @@ class ScoresResource(Resource):
         return cls(data=data, meta=meta)
 
 
-def _placed(placed: Placed) -> dict[str, PlaceResource]:
+def _standing(standing: Standing) -> dict[str, SegmentDistanceResource]:
     return {
-        "segment": PlaceResource.of(placed.segment, placed.distance),
-        "next_segment": PlaceResource.of(placed.next_segment, placed.next_distance),
+        "segment": SegmentDistanceResource.of(standing.segment, standing.distance),
+        "next_segment": SegmentDistanceResource.of(standing.next_segment, standing.next_distance),
     }

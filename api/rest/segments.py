@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field, WithJsonSchema
+from starlette.convertors import Convertor, register_url_convertor
 
 from api.rest import formats, problems
 from api.rest.access import Caller, Layer
@@ -23,9 +24,26 @@ from api.rest.segment_resources import (
 from api.scored_rows import MAX_ROWS
 from api.segments import Segments
 
+
+class _SegmentNumber(Convertor[int]):
+    """A few digits in a path, so that `/v1/segments/score` is not taken for a segment."""
+
+    regex = "[0-9]{1,9}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("segment_number", _SegmentNumber())
+
 router = APIRouter(prefix="/v1", tags=["segments"])
 
-SegmentId = Annotated[int, Path(ge=0, le=2**31 - 1, description="Stable: the same in each publication.", examples=[0])]
+SegmentId = Annotated[
+    int, Path(ge=0, le=999_999_999, description="Stable: the same in each publication.", examples=[0])
+]
 CustomerId = Annotated[int, Path(ge=-(2**63), le=2**63 - 1, description="As the dimension `customer` has it.")]
 
 _ROWS = (
@@ -61,19 +79,20 @@ class ScoreBody(Body):
     | problems.describe(404, 504),
 )
 async def list_segments(layer: Layer, caller: Caller) -> Response:
-    """The customer segments, by id; empty where the publication has none."""
+    """The customer segments, by id."""
     return _sent(SegmentsResource.of(await Segments(layer).list(caller)))
 
 
-@router.get("/segments/{segment_id}", response_model=SegmentResource, responses=problems.describe(404, 504))
+@router.get(
+    "/segments/{segment_id:segment_number}", response_model=SegmentResource, responses=problems.describe(404, 504)
+)
 async def get_segment(layer: Layer, caller: Caller, segment_id: SegmentId) -> Response:
     """A segment: how many customers it has, what they are worth, and what its typical customer is like."""
-    summary, _ = await Segments(layer).one(caller, segment_id)
-    return _sent(SegmentResource.of(summary))
+    return _sent(SegmentResource.of(await Segments(layer).one(caller, segment_id)))
 
 
 @router.get(
-    "/segments/{segment_id}/customers",
+    "/segments/{segment_id:segment_number}/customers",
     response_model=MembersResource,
     responses=problems.describe(404, 504)
     | links(

@@ -289,9 +289,11 @@ async def test_what_is_no_list_of_up_to_a_thousand_rows_is_refused(shop: Served,
 
 
 async def test_a_number_beyond_all_bounds_is_no_crash(shop: Served) -> None:
-    found = await scored(shop.api, with_feature(monetary=1e300), with_feature(recency_days=1.7e308))
+    found = await scored(shop.api, with_feature(monetary=1e300), with_feature(recency_days=1e15))
 
-    assert [row["result"]["segment"]["segment_id"] in range(5) for row in found["data"]] == [True, True]
+    beyond, largest = found["data"]
+    assert "less than or equal" in beyond["errors"][0]["message"]
+    assert largest["result"]["segment"]["segment_id"] in range(5)
 
 
 # Over GraphQL
@@ -326,23 +328,17 @@ async def test_graphql_tells_of_segments_what_rest_does(shop: Served) -> None:
 # Without segments
 
 
-async def test_a_publication_without_segments_lists_none_and_scores_nothing(unsegmented: httpx.AsyncClient) -> None:
-    listed = await got(unsegmented, "/v1/segments")
+async def test_a_publication_without_segments_says_so_everywhere(unsegmented: httpx.AsyncClient) -> None:
     refused = [
+        await unsegmented.get("/v1/segments"),
         await unsegmented.get("/v1/segments/0"),
         await unsegmented.get("/v1/segments/0/customers"),
         await unsegmented.get("/v1/customers/12346/segment"),
         await unsegmented.post("/v1/segments/score", json={"rows": [GOOD]}),
     ]
 
-    assert (listed["data"], listed["meta"]["total"], listed["meta"]["model"]) == ([], 0, None)
-    assert [(each.status_code, each.json()["code"]) for each in refused] == [
-        (404, "unknown_segment"),
-        (404, "unknown_segment"),
-        (404, "unknown_customer"),
-        (404, "no_segments"),
-    ]
-    assert "insight pipeline publish" in refused[-1].json()["hint"]
+    assert {(each.status_code, each.json()["code"]) for each in refused} == {(404, "no_segments")}
+    assert "pipeline" in refused[0].json()["hint"]
 
 
 @pytest.mark.parametrize("damage", ["{", "{}", '{"format": 2}'])

@@ -45,11 +45,11 @@ async def members(client: Client, segment: int) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_role_that_does_not_see_segments_finds_none(join: Join, path: str) -> None:
-    assert refusal(await join("blind").get(path)) == (404, "unknown_dimension")
+    assert refusal(await join("blind").get(path)) == (404, "no_segments")
 
 
 async def test_a_role_that_does_not_see_segments_may_not_score(join: Join) -> None:
-    assert refusal(await join("blind").post("/v1/segments/score", json=SCORE)) == (404, "unknown_dimension")
+    assert refusal(await join("blind").post("/v1/segments/score", json=SCORE)) == (404, "no_segments")
 
 
 async def test_customers_are_hashed_in_a_list_and_cannot_be_looked_up(join: Join, admin: Client) -> None:

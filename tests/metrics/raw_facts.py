@@ -45,7 +45,9 @@ select
     coalesce(segment_name, 'Unassigned') as segment
 from bought cross join as_of left join customer_file using (customer_id)
 left join (
-    select * from read_csv('{segments}', types = {{'customer_id': 'bigint', 'segment_name': 'varchar'}})
+    select * from read_csv('{segments}', header = true, columns = {{
+        'customer_id': 'bigint', 'segment_id': 'integer', 'segment_name': 'varchar'
+    }})
 ) using (customer_id);
 
 -- Lines with their amounts. `position` counts the lines of a transaction in file order.
