@@ -10,6 +10,7 @@ from kneed import KneeLocator
 from sklearn.cluster import HDBSCAN
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_limits
 
 from ml.evaluate import silhouette, smallest_share, stability
 from ml.features import FEATURES, FeatureTable, Floats
@@ -64,7 +65,11 @@ class Comparison:
 
 def compare(table: FeatureTable, configuration: Configuration) -> Comparison:
     """The comparison for these customers, or for some of many."""
-    table = _some(table)
+    with threadpool_limits(limits=1):  # as in `Segmenter.fit`: thousands of small fits, in which threads only wait
+        return _compared(_some(table), configuration)
+
+
+def _compared(table: FeatureTable, configuration: Configuration) -> Comparison:
     counts = tuple(_kmeans(table, configuration, clusters=clusters) for clusters in CLUSTER_COUNTS)
     # Satopää et al., Finding a "Kneedle" in a Haystack, ICDCS workshops (2011).
     knee = KneeLocator(

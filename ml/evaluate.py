@@ -18,6 +18,7 @@ SILHOUETTE_CUSTOMERS = 5_000
 STABILITY_CUSTOMERS = 20_000
 
 MIN_SHARE = 0.01  # a segment below it is a list of names, not a group
+_RESAMPLE_STARTS = 10  # of the model of a resample; more change its agreement by less than the draw does
 _INERTIA_SLACK = 1.01  # another cut of the same customers within 1 % is no worse
 _STABILITY_SLACK = 0.05  # as far as two estimates of it from ten resamples differ by chance
 
@@ -90,7 +91,7 @@ def stability(segmenter: Segmenter, X: Floats, labels: Labels, *, resamples: int
     drawn = np.random.default_rng(segmenter.random_state)
     agreements = []
     for _ in range(resamples):
-        again = clone(segmenter).fit(X[drawn.integers(0, len(X), len(X))])
+        again = clone(segmenter).set_params(n_init=_RESAMPLE_STARTS).fit(X[drawn.integers(0, len(X), len(X))])
         agreements.append(adjusted_rand_score(labels, again.predict(X)))
     return float(np.mean(agreements))
 

@@ -32,7 +32,7 @@ def draw(model: Model, table: FeatureTable, comparison: Comparison, folder: Path
 def _elbow(comparison: Comparison, file: Path) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    axes.plot([cut.clusters for cut in comparison.counts], [cut.inertia for cut in comparison.counts], "o-")
+    axes.plot([cut.clusters for cut in comparison.counts], [cut.inertia or 0 for cut in comparison.counts], "o-")
     if comparison.knee:
         axes.axvline(comparison.knee, color="#999999", linestyle="--", label=f"knee: {comparison.knee}")
     axes.axvline(len(SEGMENTS), color="#D55E00", linestyle=":", label=f"chosen: {len(SEGMENTS)}")
@@ -46,7 +46,7 @@ def _silhouettes(model: Model, table: FeatureTable, comparison: Comparison, file
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     by_count, by_customer = figure.subplots(1, 2)
     by_count.plot([cut.clusters for cut in comparison.counts], [cut.silhouette for cut in comparison.counts], "o-")
-    by_count.plot([cut.clusters for cut in comparison.counts], [cut.stability for cut in comparison.counts], "s--")
+    by_count.plot([cut.clusters for cut in comparison.counts], [cut.stability or 0 for cut in comparison.counts], "s--")
     by_count.axvline(len(SEGMENTS), color="#D55E00", linestyle=":")
     by_count.legend(["mean silhouette", "stability", "chosen"])
     by_count.set(xlabel="segments", title="By number of segments")
@@ -102,4 +102,4 @@ def _scatter(model: Model, table: FeatureTable, file: Path) -> None:
 
 def _save(figure: Figure, file: Path) -> None:
     figure.set_dpi(_DPI)
-    FigureCanvasAgg(figure).print_png(file)
+    FigureCanvasAgg(figure).print_png(file)  # type: ignore[no-untyped-call] # matplotlib's, untyped

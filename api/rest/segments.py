@@ -46,7 +46,7 @@ SegmentId = Annotated[
 ]
 CustomerId = Annotated[int, Path(ge=-(2**63), le=2**63 - 1, description="As the dimension `customer` has it.")]
 
-_ROWS = (
+_ROWS: tuple[dict[str, Any], ...] = (
     {"id": "a", "features": {"recency_days": 12, "frequency": 30, "monetary": 5400.5}},
     {"id": "b", "transactions": [{"transaction_id": "T1", "date": "2019-11-30", "net_revenue": 120.0}]},
 )
