@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
 
+from api.errors import Unavailable
 from api.keys import ApiKeys
 from api.main import create_app
 from api.policy import BuiltInRole
@@ -23,6 +25,7 @@ from api.settings import LogLevel, Settings
 from api.state import open_state
 
 _START_S = 60.0
+_LOOK_S = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,7 @@ class _Running:
 
     def __init__(self, settings: Settings) -> None:
         self._app = create_app(settings)
+        self._port = settings.port
         self._server: Any = Server(  # Granian ships no types
             self._app,
             address="127.0.0.1",
@@ -87,6 +91,14 @@ class _Running:
 
     def __enter__(self) -> None:
         self._thread.start()
+        deadline = time.monotonic() + _START_S
+        while not _is_listening(self._port):
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                raise Unavailable(
+                    f"The candidate cannot be served: {self._failure or 'it did not start in time'!s:.200}",
+                    hint="Run the pipeline again; the version before serves on.",
+                ) from self._failure
+            time.sleep(_LOOK_S)
 
     def __exit__(self, *_: object) -> None:
         if self._loop is not None and self._thread.is_alive():
@@ -102,6 +114,14 @@ class _Running:
             asyncio.run(serve())
         except BaseException as error:  # noqa: BLE001 - told to whoever waits for it
             self._failure = getattr(self._app.state, "fault", error)
+
+
+def _is_listening(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def _free_port() -> int:

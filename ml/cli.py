@@ -75,20 +75,26 @@ def train(
 @commands.command("evaluate")
 def evaluate(
     version: Annotated[str | None, typer.Argument(help="A model; the promoted one, if left out.")] = None,
+    card: Annotated[bool, typer.Option("--card", help="Write its card and plots, by these customers.")] = False,
     models: Models = _MODELS,
     as_json: AsJson = False,
 ) -> None:
     """Judge a model by the customers of today, and say whether they have moved since it was trained."""
     from dataclasses import asdict
 
+    from ml.card import illustrate
     from ml.evaluate import DRIFT_LIMIT, drift, judge
     from ml.registry import Registry
+    from ml.train import Trained
 
     registry = Registry(models)
     model = registry.load(version or _promoted(registry))
     table = _features()
     with _step("Judging"):
         quality, moved = judge(model, table), drift(model, table)
+        if card:
+            found = Trained(model=model, quality=quality, checks=registry.checks(model.version))
+            illustrate(found, table, registry.folder(model.version))
     if as_json:
         typer.echo(json.dumps({"model": model.version, "quality": asdict(quality), "drift": dict(moved)}))
         return
@@ -98,6 +104,8 @@ def evaluate(
     for name, value in moved.items():
         verdict = "has moved: train again" if value > DRIFT_LIMIT else "as in training"
         typer.echo(f"  drift of {name:<16} {value:.3f}  {verdict}")
+    if card:
+        typer.echo(f"Card: {registry.folder(model.version) / 'card.md'}")
 
 
 @commands.command("promote")

@@ -60,7 +60,7 @@ class Published:
     @property
     def segments(self) -> Path:
         """The seed with the customers' segments, as the pipeline wrote it."""
-        return self.warehouse.with_name("dbt-project") / "dbt" / "seeds" / "customer_segments.csv"
+        return self.warehouse.with_name("dbt-target") / "project" / "dbt" / "seeds" / "customer_segments.csv"
 
 
 def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:

@@ -19,7 +19,14 @@ from api.warehouse import EngineLimits
 from workers.errors import PipelineBusyError, PublicationError, SourceError
 from workers.ingest import FileReport, LoadProgress, LoadReport, LoadStatus, ingest
 from workers.publish import PublicationStore
-from workers.segments import DEPENDENTS, CustomerSegments, ProjectCopy, promoted_model, segment_customers
+from workers.segments import (
+    DEPENDENTS,
+    CustomerSegments,
+    ProjectCopy,
+    promoted_model,
+    require_libraries,
+    segment_customers,
+)
 from workers.settings import WorkerSettings
 from workers.sinks import open_warehouse, read_warehouse_url
 from workers.transform import BuildProgress, BuildResult, build_marts
@@ -115,9 +122,11 @@ class Pipeline:
 
     def _build_and_publish(self, watcher: Watcher) -> str:
         settings, file = self._settings, warehouse_file(self._settings.warehouse_url)
+        if settings.segments:
+            require_libraries()
         # Before the build, as it waits for a warehouse that somebody else has open, and dbt does not.
         sources = self._sources()
-        project = ProjectCopy(settings.dbt_project_dir, file.parent / "dbt-project")
+        project = ProjectCopy(settings.dbt_project_dir, file.parent / "dbt-target" / "project")
         project.renew()
         build = partial(
             build_marts,

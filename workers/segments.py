@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from api.candidate import serving
+from api.errors import SemanticLayerError
 from clients.sdk import ApiError, Client
 from workers.errors import SegmentsError, SettingError
 from workers.settings import WorkerSettings
@@ -69,7 +70,7 @@ def promoted_model(settings: WorkerSettings) -> str | None:
     """The version of the model that puts customers into segments; None before there is one, and when it is off."""
     if not settings.segments:
         return None
-    _require_ml()
+    require_libraries()
     from ml.registry import Registry
 
     return Registry(model_dir(settings)).promoted()
@@ -91,7 +92,6 @@ def segment_customers(
     SegmentsError
         The features cannot be read, or the model cannot.
     """
-    _require_ml()
     from ml.errors import SegmentationError
     from ml.features import read_features
     from ml.registry import Registry
@@ -105,18 +105,25 @@ def segment_customers(
         asking("segments of the customers")
         segmented = segment(table, Registry(model_dir(settings)))
     except (ApiError, SegmentationError) as error:
-        raise SegmentsError(
-            f"The customers could not be put into segments: {error.message}", hint=f"{error.hint}. {_WAY_OUT}"
-        ) from error
+        raise _failed(error.message, error.hint) from error
+    except SemanticLayerError as error:
+        raise _failed(error.detail, error.hint) from error
     if segmented.seed is not None:
         project.write_segments(segmented.seed)
     return CustomerSegments(document=segmented.document, notes=segmented.notes)
 
 
+def _failed(message: str, hint: str) -> SegmentsError:
+    return SegmentsError(
+        f"The customers could not be put into segments: {message}", hint=f"{hint.rstrip('.')}. {_WAY_OUT}"
+    )
+
+
 _WAY_OUT = "To publish without segments: INSIGHT_SEGMENTS=off"
 
 
-def _require_ml() -> None:
+def require_libraries() -> None:
+    """Return if what segments are made with is installed; raises `SettingError`."""
     missing = [name for name in ("sklearn", "skops") if find_spec(name) is None]
     if missing:
         raise SettingError(

@@ -152,7 +152,7 @@ class Contract:
         path = request.url.raw_path.decode().partition("?")[0]
         if literal := [
             operation for operation in self.operations if operation.path == path
-        ]:  # these come first (4.8.8.2)
+        ]:  # they come before templates
             return next((operation for operation in literal if operation.method == method), None)
         return next(
             (found for found, pattern in self._patterns if found.method == method and pattern.fullmatch(path)), None
