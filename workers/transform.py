@@ -5,6 +5,7 @@ dbt runs inside this process, so that a kill ends both and no orphan keeps the w
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def build_marts(
     Parameters
     ----------
     select
-        What to build, in dbt's words; everything, if left out.
+        What to build, in dbt's words; everything, if left out. A part joins what `run_results.json` tells already.
 
     Raises
     ------
@@ -85,18 +86,34 @@ def build_marts(
     arguments += ["--log-level", "none", "--log-level-file", "none", "--no-use-colors"]
     arguments += ["--vars", f"{{as_of: '{as_of or ''}'}}"]
     arguments += ["--select", select] if select else []
+    earlier = _run_results(target) if select else None
     try:
         outcome = dbtRunner(callbacks=[partial(_hear, progress)]).invoke(arguments)
     finally:
         _release()
     results = [_Node.of(result) for result in getattr(outcome.result, "results", ())]
     if outcome.success:
+        if earlier is not None:
+            _join_run_results(target, earlier)
         return _passed(results, target)
     if outcome.exception is not None and not results:
         raise BuildError(f"dbt could not start: {outcome.exception}", hint="Mend the dbt project: make dbt-parse")
     raise BuildError(_describe_failures(results, warehouse), hint=_HINT)
 
 
+def _run_results(target: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((target / _RUN_RESULTS).read_text(encoding="utf-8"))
+    return found
+
+
+def _join_run_results(target: Path, earlier: dict[str, Any]) -> None:
+    """Have the file tell of the whole build: each node as it went last."""
+    now = _run_results(target)
+    joined = {result["unique_id"]: result for result in (*earlier["results"], *now["results"])}
+    (target / _RUN_RESULTS).write_text(json.dumps(now | {"results": list(joined.values())}), encoding="utf-8")
+
+
+_RUN_RESULTS = "run_results.json"
 _HINT = "Mend the data or the model, then run this again. The publication before serves on."
 
 

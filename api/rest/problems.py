@@ -94,10 +94,10 @@ CODES: Mapping[int, tuple[str, ...]] = {
     404: (
         "no_segments",
         "query_expired",
+        "unknown_customer",
         "unknown_dimension",
         "unknown_metric",
         "unknown_page",
-        "unknown_customer",
         "unknown_path",
         "unknown_query",
         "unknown_saved_query",

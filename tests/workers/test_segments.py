@@ -87,6 +87,19 @@ def test_the_published_model_is_the_promoted_one(shop: Published) -> None:
     assert document["model"] == registry.promoted()
 
 
+def test_the_artifacts_tell_of_the_whole_build_and_of_its_parts_as_they_went_last(shop: Published) -> None:
+    folder = shop.settings.publication_dir / shop.version
+    results = {
+        result["unique_id"]: result["status"]
+        for result in json.loads((folder / "run_results.json").read_text())["results"]
+    }
+    record = json.loads((folder / "publication.json").read_text())
+
+    assert results["model.marketing_insight.fct_sales"] == "success"
+    assert results["seed.marketing_insight.customer_segments"] == "success"
+    assert sum(status == "pass" for status in results.values()) == record["tests_passed"] > 250
+
+
 def test_the_projects_own_seed_stays_empty(shop: Published) -> None:
     own = shop.settings.dbt_project_dir / "seeds" / "customer_segments.csv"
 
