@@ -18,9 +18,10 @@ from api.floor import FlooredQuery, People, floored
 from api.manifest import read_catalog
 from api.policy import REHEARSING, Grant, Role
 from api.policy_check import broken_policy, require_sound
-from api.publication import PublicationInfo, read_info
+from api.publication import SEGMENTS_FILE, PublicationInfo, read_info
 from api.query import CheckedQuery, MetricQuery, PageLimits, check, with_rows
 from api.saved import saved_question
+from api.segment_model import SegmentModel, read_segment_model
 from api.warehouse import EngineLimits, Warehouse
 
 _log = structlog.get_logger(__name__)
@@ -38,6 +39,7 @@ class OpenPublication:
     compiler: Compiler
     warehouse: Warehouse
     definitions: Definitions = field(default_factory=Definitions)
+    segments: SegmentModel | None = None
     _visible: dict[Role, Catalog] = field(default_factory=dict, compare=False, repr=False)
     _defined: dict[Role, Definitions] = field(default_factory=dict, compare=False, repr=False)
 
@@ -166,6 +168,7 @@ def open_publication(folder: Path, limits: EngineLimits) -> OpenPublication:
         It is gone or damaged.
     """
     info = read_info(folder)
+    segments = read_segment_model(folder / SEGMENTS_FILE)
     try:
         text = (folder / "semantic_manifest.json").read_text(encoding="utf-8")
         compiler = Compiler(text, dialect=Dialect.DUCKDB)
@@ -182,7 +185,14 @@ def open_publication(folder: Path, limits: EngineLimits) -> OpenPublication:
             f"Publication {info.version} is damaged: {error!r:.200}",
             hint="Publish again, or go back: insight pipeline rollback",
         ) from error
-    return OpenPublication(info=info, catalog=catalog, compiler=compiler, warehouse=warehouse, definitions=definitions)
+    return OpenPublication(
+        info=info,
+        catalog=catalog,
+        compiler=compiler,
+        warehouse=warehouse,
+        definitions=definitions,
+        segments=segments,
+    )
 
 
 def _simplest(metric: Metric) -> MetricQuery:

@@ -4,6 +4,7 @@ A publication is a folder, complete and immutable once the pointer names it (wri
 
     <publication_dir>/current                 the version that readers see, one line, replaced atomically
     <publication_dir>/<version>/publication.json, data.duckdb, semantic_manifest.json, manifest.json, run_results.json
+    <publication_dir>/<version>/segments.json, where its customers are in segments
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from api.errors import SemanticLayerError, Unavailable
 
 _log = structlog.get_logger(__name__)
 
+SEGMENTS_FILE = "segments.json"
 _RETRY = timedelta(seconds=2)
 
 

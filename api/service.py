@@ -12,7 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import date, timedelta
 from enum import Enum
 
 import pyarrow as pa
@@ -37,6 +37,7 @@ from api.policy_check import PolicyReviewer
 from api.publication import LineageGraph, PublicationFolder, PublicationInfo, ServedPublication
 from api.query import MetricQuery, PageLimits
 from api.saved import saved_question
+from api.segment_model import SegmentModel
 from api.shaping import Shaping
 from api.warehouse import RowStream
 
@@ -75,6 +76,15 @@ class ServiceLimits:
 
     pages: PageLimits
     exports: ExportLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedSegments:
+    """The model of the customer segments of one publication; None where its customers are in none."""
+
+    publication: str
+    as_of: date
+    model: SegmentModel | None
 
 
 class SemanticLayer:
@@ -128,6 +138,12 @@ class SemanticLayer:
         """The current publication."""
         with self._served.lease() as publication:
             return publication.info
+
+    def segments(self) -> PublishedSegments:
+        """The segments of the current publication, whoever asks: `api.segments` says who may."""
+        with self._served.lease() as publication:
+            info = publication.info
+            return PublishedSegments(publication=info.version, as_of=info.as_of, model=publication.segments)
 
     def publications(self) -> tuple[PublicationInfo, ...]:
         """Every publication that is kept, newest first. Reads the disk."""

@@ -1,1 +1,1 @@
-"""Planned: customer segments (features, training, scoring). Nothing is here yet."""
+"""Customer segments: features through the API, training, judging, and what is published of a model."""

@@ -81,6 +81,11 @@ class Published:
         """The build database, raw tables and all."""
         return Path(self.settings.warehouse_url.removeprefix("duckdb:///"))
 
+    @property
+    def segments(self) -> Path:
+        """The seed with the customers' segments, as the pipeline wrote it."""
+        return self.warehouse.with_name("dbt-target") / "project" / "dbt" / "seeds" / "customer_segments.csv"
+
 
 def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """A folder that one of the test processes makes and all of them use; nobody may change what is in it."""
@@ -114,7 +119,7 @@ def _make_or_copy(folder: Path, make: Callable[[Path], object]) -> None:
 def _fingerprint() -> str:
     """A name for everything that decides how a build turns out."""
     files = [REPOSITORY / "requirements.lock", Path(__file__)]
-    for root in ("dbt", "semantic_models", "workers"):
+    for root in ("dbt", "semantic_models", "workers", "ml"):
         files += [
             file for file in (REPOSITORY / root).rglob("*") if file.suffix in {".py", ".sql", ".yml", ".csv", ".md"}
         ]
@@ -132,7 +137,7 @@ def generated(out: Path) -> Path:
 
 def publish(data: Path, home: Path, **settings: object) -> Published:
     """Run the pipeline over the data, with everything it writes under `home`."""
-    worker = worker_settings(home, **settings)
+    worker = worker_settings(home, **{"segments": True} | settings)
     return Published(data=data, settings=worker, version=Pipeline(worker).run(data, SILENT))
 
 
@@ -151,7 +156,7 @@ def worker_settings(home: Path, **settings: object) -> WorkerSettings:
         _env_file=None,
         warehouse_url=f"duckdb:///{home / 'warehouse.duckdb'}",
         publication_dir=home / "publications",
-        **settings,
+        **{"segments": False} | settings,  # they take some seconds of each run
     )
 
 

@@ -92,9 +92,12 @@ def status(as_json: AsJson = False) -> None:
 
 
 def _pipeline() -> Pipeline:
+    from api.logs import configure_logging
+    from api.settings import LogLevel
     from workers.pipeline import Pipeline
     from workers.settings import read_settings
 
+    configure_logging(LogLevel.WARNING)  # else the candidate, as it is asked, would talk on stdout
     return Pipeline(read_settings())
 
 

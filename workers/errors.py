@@ -10,6 +10,7 @@ Every error says what happened (`message`) and what to do about it (`hint`), eac
     │   ├── CutOffError             the file ends in the middle of a line
     │   └── TooManyBadRowsError     so many rows are bad that the file itself must be wrong
     ├── BuildError              dbt could not build the marts, or a test failed; nothing was published
+    ├── SegmentsError           the customers could not be put into segments; nothing was published
     ├── PipelineBusyError       another run is under way
     ├── PublicationError        a version cannot be published or gone back to; the one before serves on
     └── WarehouseError          the warehouse refused; nothing was committed
@@ -74,6 +75,10 @@ class PublicationError(WorkerError):
 
 class BuildError(WorkerError):
     """dbt could not build the marts, or a test failed; nothing was published."""
+
+
+class SegmentsError(WorkerError):
+    """The customers could not be put into segments; nothing was published."""
 
 
 class PipelineBusyError(WorkerError):

@@ -1,4 +1,4 @@
-"""The pipeline: ingest, build, test, publish. One run at a time; a kill leaves the published version serving."""
+"""The pipeline: ingest, build, test, segment, publish. One run at a time; a kill leaves what serves serving."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -18,6 +19,14 @@ from api.warehouse import EngineLimits
 from workers.errors import PipelineBusyError, PublicationError, SourceError
 from workers.ingest import FileReport, LoadProgress, LoadReport, LoadStatus, ingest
 from workers.publish import PublicationStore
+from workers.segments import (
+    DEPENDENTS,
+    CustomerSegments,
+    ProjectCopy,
+    promoted_model,
+    require_libraries,
+    segment_customers,
+)
 from workers.settings import WorkerSettings
 from workers.sinks import open_warehouse, read_warehouse_url
 from workers.transform import BuildProgress, BuildResult, build_marts
@@ -58,7 +67,7 @@ class Pipeline:
         ------
         SourceError
             A file could not be loaded. The others are, but nothing is published: it would lack that file.
-        BuildError, PublicationError, WarehouseError, PipelineBusyError
+        BuildError, SegmentsError, PublicationError, WarehouseError, PipelineBusyError
             As their names say; the version before serves on.
         """
         with self._alone():
@@ -97,7 +106,13 @@ class Pipeline:
         _refuse_failures(report)
 
     def _fingerprint(self) -> str:
-        """A hash of what the marts are made of: the loaded files, the definitions, the as-of date."""
+        """A hash of what the marts are made of: the loaded files, the definitions, the as-of date, the model."""
+        return self._with_model(self._sources())
+
+    def _with_model(self, sources: str) -> str:
+        return hashlib.sha256(f"{sources} {promoted_model(self._settings)}".encode()).hexdigest()
+
+    def _sources(self) -> str:
         with open_warehouse(self._settings.warehouse_url) as warehouse:
             parts = [str(self._settings.as_of), *sorted(warehouse.loaded_hashes())]
         project = self._settings.dbt_project_dir
@@ -107,14 +122,30 @@ class Pipeline:
 
     def _build_and_publish(self, watcher: Watcher) -> str:
         settings, file = self._settings, warehouse_file(self._settings.warehouse_url)
+        if settings.segments:
+            require_libraries()
         # Before the build, as it waits for a warehouse that somebody else has open, and dbt does not.
-        fingerprint = self._fingerprint()
-        target = file.parent / "dbt-target"
-        built = build_marts(
-            settings.dbt_project_dir, warehouse=file, target=target, as_of=settings.as_of, progress=watcher.building
+        sources = self._sources()
+        project = ProjectCopy(settings.dbt_project_dir, file.parent / "dbt-target" / "project")
+        project.renew()
+        build = partial(
+            build_marts,
+            project.path,
+            warehouse=file,
+            target=file.parent / "dbt-target",
+            as_of=settings.as_of,
+            progress=watcher.building,
         )
+        built = build()
+        segments = CustomerSegments(document=None, notes=())
+        if settings.segments:
+            candidate = self._store.candidate(file, built, fingerprint=sources)
+            segments = segment_customers(candidate, settings, project, asking=partial(_tell, watcher))
+            built = built.amended(build(select=DEPENDENTS) if segments.document else None, warnings=segments.notes)
         watcher.built(built)
-        return self._store.publish(file, built, fingerprint=fingerprint, rehearse=_rehearse)
+        return self._store.publish(
+            file, built, fingerprint=self._with_model(sources), rehearse=_rehearse, segments=segments.document
+        )
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -127,6 +158,10 @@ class Pipeline:
             raise PipelineBusyError(
                 "Another pipeline run is under way", hint="Wait for it to end, then run this again"
             ) from error
+
+
+def _tell(watcher: Watcher, step: str) -> None:
+    watcher.building(BuildProgress(step=0, steps=1, node=step))
 
 
 def warehouse_file(url: str) -> Path:

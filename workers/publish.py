@@ -12,7 +12,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import duckdb
 
 from api.errors import Unavailable
-from api.publication import PublicationFolder, read_info
+from api.publication import SEGMENTS_FILE, PublicationFolder, read_info
 from workers.errors import PublicationError
 from workers.transform import BuildResult
 
@@ -70,7 +71,13 @@ class PublicationStore:
             return None
 
     def publish(
-        self, warehouse: Path, built: BuildResult, *, fingerprint: str, rehearse: Callable[[Path], None]
+        self,
+        warehouse: Path,
+        built: BuildResult,
+        *,
+        fingerprint: str,
+        rehearse: Callable[[Path], None],
+        segments: Mapping[str, Any] | None = None,
     ) -> str:
         """The new current version, copied from a build that passed its tests.
 
@@ -84,29 +91,39 @@ class PublicationStore:
             A hash of what the build was made of.
         rehearse
             Called with the folder of the candidate before anybody can see it; it raises to refuse it.
+        segments
+            The model that put its customers into segments, as plain data; None if they are in none.
 
         Raises
         ------
         PublicationError
             The rehearsal failed; the previous version goes on serving.
         """
+        with self.candidate(warehouse, built, fingerprint=fingerprint) as hidden:
+            if segments is not None:
+                (hidden / SEGMENTS_FILE).write_text(json.dumps(segments, indent=1), encoding="utf-8")
+            rehearse(hidden)
+            for written in (*hidden.iterdir(), hidden):
+                _sync(written)
+            version = hidden.name.removeprefix(_HIDDEN)
+            hidden.rename(self._root / version)
+        _sync(self._root)
+        self._point(version)
+        self._retire()
+        return version
+
+    @contextmanager
+    def candidate(self, warehouse: Path, built: BuildResult, *, fingerprint: str) -> Iterator[Path]:
+        """The folder of a whole version that nobody sees; gone after the block, unless it was renamed in it."""
         self._sweep()
         version = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         hidden = self._root / f"{_HIDDEN}{version}"
         hidden.mkdir(parents=True)
         try:
             _write(hidden, warehouse, built, version=version, fingerprint=fingerprint)
-            rehearse(hidden)
-            for written in (*hidden.iterdir(), hidden):
-                _sync(written)
-            hidden.rename(self._root / version)
-        except BaseException:
+            yield hidden
+        finally:
             shutil.rmtree(hidden, ignore_errors=True)
-            raise
-        _sync(self._root)
-        self._point(version)
-        self._retire()
-        return version
 
     def rollback(self, version: str | None = None) -> str:
         """The version that is current now: the named one, or else the one before the current.

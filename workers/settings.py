@@ -30,6 +30,12 @@ class WorkerSettings(BaseSettings):
     keep_publications: int = Field(
         5, ge=2, description="Publications kept, the current one among them: enough to go back over a working week."
     )
+    segments: bool = Field(
+        default=True, description="Whether to put customers into segments; off saves some seconds of each run."
+    )
+    model_dir: Path | None = Field(
+        None, description="Folder of the models that do it; without one, `models` beside the publications."
+    )
     as_of: date | None = Field(
         None, description="The day that everything relative is relative to; the last date of the sales, if left out."
     )

@@ -5,6 +5,7 @@ dbt runs inside this process, so that a kill ends both and no orphan keeps the w
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -33,18 +34,44 @@ class BuildProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildResult:
-    """What a build that passed its tests left: the folder of dbt's artifacts, and how the tests went."""
+    """What a build that passed its tests left: the folder of dbt's artifacts, and each test's status by unique id."""
 
     target: Path
-    tests_passed: int
-    tests_warned: int
+    tests: Mapping[str, str]
     warnings: tuple[str, ...]
+
+    @property
+    def tests_passed(self) -> int:
+        """How many tests passed."""
+        return sum(status == "pass" for status in self.tests.values())
+
+    @property
+    def tests_warned(self) -> int:
+        """How many tests found something that is no failure."""
+        return sum(status == "warn" for status in self.tests.values())
+
+    def amended(self, later: BuildResult | None, *, warnings: tuple[str, ...] = ()) -> BuildResult:
+        """The same after a part of it was built again, with what else its reader should know."""
+        tests = {**self.tests, **(later.tests if later else {})}
+        told = dict.fromkeys((*self.warnings, *(later.warnings if later else ()), *warnings))  # each once
+        return BuildResult(target=self.target, tests=tests, warnings=tuple(told))
 
 
 def build_marts(
-    project: Path, *, warehouse: Path, target: Path, as_of: date | None, progress: Callable[[BuildProgress], None]
+    project: Path,
+    *,
+    warehouse: Path,
+    target: Path,
+    as_of: date | None,
+    progress: Callable[[BuildProgress], None],
+    select: str | None = None,
 ) -> BuildResult:
     """Seeds, snapshots, models and tests, built into the warehouse file. Blocks; nobody else may have the file open.
+
+    Parameters
+    ----------
+    select
+        What to build, in dbt's words; everything, if left out. A part joins what `run_results.json` tells already.
 
     Raises
     ------
@@ -58,18 +85,35 @@ def build_marts(
     arguments += ["--target-path", str(target.resolve()), "--log-path", str(target.resolve()), "--quiet", "--no-print"]
     arguments += ["--log-level", "none", "--log-level-file", "none", "--no-use-colors"]
     arguments += ["--vars", f"{{as_of: '{as_of or ''}'}}"]
+    arguments += ["--select", select] if select else []
+    earlier = _run_results(target) if select else None
     try:
         outcome = dbtRunner(callbacks=[partial(_hear, progress)]).invoke(arguments)
     finally:
         _release()
     results = [_Node.of(result) for result in getattr(outcome.result, "results", ())]
     if outcome.success:
+        if earlier is not None:
+            _join_run_results(target, earlier)
         return _passed(results, target)
     if outcome.exception is not None and not results:
         raise BuildError(f"dbt could not start: {outcome.exception}", hint="Mend the dbt project: make dbt-parse")
     raise BuildError(_describe_failures(results, warehouse), hint=_HINT)
 
 
+def _run_results(target: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((target / _RUN_RESULTS).read_text(encoding="utf-8"))
+    return found
+
+
+def _join_run_results(target: Path, earlier: dict[str, Any]) -> None:
+    """Have the file tell of the whole build: each node as it went last."""
+    now = _run_results(target)
+    joined = {result["unique_id"]: result for result in (*earlier["results"], *now["results"])}
+    (target / _RUN_RESULTS).write_text(json.dumps(now | {"results": list(joined.values())}), encoding="utf-8")
+
+
+_RUN_RESULTS = "run_results.json"
 _HINT = "Mend the data or the model, then run this again. The publication before serves on."
 
 
@@ -77,6 +121,7 @@ _HINT = "Mend the data or the model, then run this again. The publication before
 class _Node:
     """The outcome of one dbt node."""
 
+    unique_id: str
     name: str
     kind: str
     status: str
@@ -86,6 +131,7 @@ class _Node:
     @classmethod
     def of(cls, result: Any) -> _Node:  # noqa: ANN401 - dbt's results have no stable type
         return cls(
+            unique_id=str(result.node.unique_id),
             name=result.node.name,
             kind=str(result.node.resource_type),
             status=str(result.status),
@@ -115,8 +161,7 @@ def _passed(nodes: list[_Node], target: Path) -> BuildResult:
     warned = [node for node in tests if node.status == "warn"]
     return BuildResult(
         target=target,
-        tests_passed=sum(node.status == "pass" for node in tests),
-        tests_warned=len(warned),
+        tests={node.unique_id: node.status for node in tests},
         warnings=tuple(f"{node.name}: {node.message}" for node in warned),
     )
 

@@ -16,6 +16,7 @@ from api.graphql.definition_nodes import MeasureNode, grains
 from api.graphql.handles import Handle
 from api.graphql.inputs import GroupByInput, MetricInput, group_by_name, names
 from api.graphql.result_nodes import PAGE_ROWS, QueryRecordNode, QueryResultNode, refused, stored
+from api.graphql.segment_nodes import SegmentQueries
 from api.graphql.vocabulary import BigInteger, SqlDialect, SqlEngine, TimeGranularity
 from api.publication import PublicationInfo
 
@@ -138,7 +139,7 @@ class PublicationNode:
 
 
 @strawberry.type(name="Query")
-class Queries:
+class Queries(SegmentQueries):
     """What can be read."""
 
     @strawberry.field

@@ -49,6 +49,7 @@ _TAGS = [
     {"name": "catalog", "description": "What can be asked: metrics, dimensions and their values, saved queries."},
     {"name": "queries", "description": "Asking: run a query, or see its SQL."},
     {"name": "long queries", "description": "Asking what takes long: submit, follow, read page by page, end."},
+    {"name": "segments", "description": "Groups of customers: how large, who is in which, and scoring."},
     {"name": "operations", "description": "For whoever runs the service: what is published, how fresh, how healthy."},
 ]
 

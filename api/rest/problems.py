@@ -26,6 +26,7 @@ from api.errors import (
     UnreadableRequest,
     UnsupportedMediaType,
 )
+from api.json_faults import fault_text
 from api.observation import observed
 from api.redaction import redacted
 from api.rest.requests import KEYS
@@ -85,18 +86,22 @@ CODES: Mapping[int, tuple[str, ...]] = {
         "metric_filter_forbidden",
         "missing_claim",
         "missing_role",
+        "partial_customer",
         "policy_changed",
         "sql_forbidden",
         "unknown_role",
     ),
     404: (
+        "no_segments",
         "query_expired",
+        "unknown_customer",
         "unknown_dimension",
         "unknown_metric",
         "unknown_page",
         "unknown_path",
         "unknown_query",
         "unknown_saved_query",
+        "unknown_segment",
         "unknown_time_zone",
     ),
     406: ("not_acceptable",),
@@ -268,19 +273,10 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 
 def _fault(item: Mapping[str, Any]) -> dict[str, str]:
     field = ".".join(str(part) for part in item["loc"])
-    message = _WORDS.get(item["type"], item["msg"])
+    message = fault_text(item)
     if item["type"] == "extra_forbidden" and (similar := nearest(str(item["loc"][-1]), KEYS - {item["loc"][-1]})):
         message += f"; did you mean {similar[0]}?"
     return {"field": field if len(field) <= _SHOWN_FIELD else field[:_SHOWN_FIELD] + "…", "message": message}
-
-
-# Where pydantic speaks of Python.
-_WORDS = {
-    "extra_forbidden": "there is no such key here",
-    "missing": "it is needed",
-    "tuple_type": "write a list, as [1, 2]",
-    "model_attributes_type": 'write an object, as {"key": 1}',
-}
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:

@@ -96,7 +96,7 @@ class Recording:
         route = self._scope.get("route")
         if isinstance(route, APIRoute) and self._scope["method"] in (route.methods or ()):
             seen = self.observation
-            seen.route = route.path
+            seen.route = route.path_format
             if seen.transport is Transport.REST:  # over GraphQL, the document says it
                 seen.action, seen.parameters = route.name, _parameters(route, self._scope)
         else:

@@ -14,7 +14,7 @@ import httpx
 from api.keys import ApiKeys
 from api.main import create_app
 from api.state import open_state
-from tests.conftest import REPOSITORY, Published, connect, service_settings
+from tests.conftest import Published, connect, service_settings
 from tests.metrics import raw_facts
 
 Body = dict[str, Any]
@@ -36,7 +36,7 @@ async def serve(published: Published, stack: AsyncExitStack, *, role: str = "adm
     state.dispose()
     await stack.enter_async_context(app.router.lifespan_context(app))
     raw = stack.enter_context(duckdb.connect(published.warehouse, read_only=True))
-    raw.execute(raw_facts.views(product_groups=REPOSITORY / "dbt" / "seeds" / "product_groups.csv"))
+    raw.execute(raw_facts.views(segments=published.segments))
     return Served(api=await stack.enter_async_context(connect(app, key=key)), raw=raw)
 
 

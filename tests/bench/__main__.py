@@ -1,13 +1,14 @@
 """`make bench`: everything that is measured rather than tested, side by side in one run, as tables on stdout.
 
-`python -m tests.bench engine throughput manifest graphql flight planner` names the parts; all of them without a name.
+`python -m tests.bench engine throughput manifest graphql flight planner segments` names the parts; all of
+them without a name.
 """
 
 from __future__ import annotations
 
 import sys
 
-from tests.bench import engine, flight, graphql, manifest, planner, throughput
+from tests.bench import engine, flight, graphql, manifest, planner, segments, throughput
 
 PARTS = {
     "engine": engine.measure,
@@ -16,6 +17,7 @@ PARTS = {
     "graphql": graphql.measure,
     "flight": flight.measure,
     "planner": planner.measure,
+    "segments": segments.measure,
 }
 
 for name in sys.argv[1:] or PARTS:

@@ -29,6 +29,7 @@ roles:
   admin: {metrics: ["*"], dimensions: ["*"], see_sql: true, requests_per_minute: 1000000}
   viewer: {metrics: ["*"], dimensions: ["*"]}
   frugal: {metrics: ["*"], dimensions: ["*"], see_sql: true, max_rows: 1, requests_per_minute: 1000000}
+  blind: {metrics: ["*"], dimensions: [metric_time], see_sql: true, requests_per_minute: 1000000}
   hasty: {metrics: ["*"], dimensions: ["*"], see_sql: true, requests_per_minute: 1}
 """
 
@@ -43,6 +44,7 @@ class Stage:
     nobody: httpx.AsyncClient  # has a key, of a role that the policy does not name
     viewer: httpx.AsyncClient  # sees no SQL
     frugal: httpx.AsyncClient  # gets a row at a time
+    blind: httpx.AsyncClient  # sees metrics over time alone
     hasty: httpx.AsyncClient  # may ask once a minute
     unpublished: httpx.AsyncClient  # nothing is published
     hurried: httpx.AsyncClient  # every query runs too long, and what is submitted waits for ever
@@ -92,6 +94,7 @@ async def staged(publications: Path, home: Path) -> AsyncIterator[Stage]:
             nobody=await client(app, keys["nobody"]),
             viewer=await client(app, keys["viewer"]),
             frugal=await client(app, keys["frugal"]),
+            blind=await client(app, keys["blind"]),
             hasty=await client(app, keys["hasty"]),
             unpublished=unpublished,
             hurried=hurried,
@@ -106,7 +109,7 @@ def _url(state: Path) -> str:
 def _keys(state: Path) -> dict[str, str]:
     """A key of each role in the state, which is made."""
     engine = open_state(_url(state))
-    roles = ("admin", "viewer", "frugal", "hasty", "nobody")
+    roles = ("admin", "viewer", "frugal", "blind", "hasty", "nobody")
     keys = {role: ApiKeys(engine).create(role, role=role) for role in roles}
     engine.dispose()
     return keys
@@ -142,6 +145,15 @@ async def _by_nobody(stage: Stage, operation: Operation, asked: Asked) -> httpx.
 
 async def _by_a_viewer(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
     return await operation.ask(stage.viewer, asked)
+
+
+async def _by_who_sees_no_dimensions(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    return await operation.ask(stage.blind, asked)
+
+
+async def _for_a_number_that_is_none(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
+    path = {name: 999_999 if isinstance(value, int) else value for name, value in asked.path_parameters.items()}
+    return await operation.ask(stage.admin, replace(asked, path_parameters=path))
 
 
 async def _for_a_name_that_is_none(stage: Stage, operation: Operation, asked: Asked) -> httpx.Response:
@@ -251,7 +263,9 @@ WAYS: tuple[Way, ...] = (
     _without_a_key,
     _by_nobody,
     _by_a_viewer,
+    _by_who_sees_no_dimensions,
     _for_a_name_that_is_none,
+    _for_a_number_that_is_none,
     _row_by_row,
     _row_by_row_with_its_etag,
     _as_a_picture,

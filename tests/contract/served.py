@@ -150,6 +150,10 @@ class Contract:
         """The operation that the request is meant for; None where the path and method are of none."""
         method = "get" if request.method == "HEAD" else request.method.lower()
         path = request.url.raw_path.decode().partition("?")[0]
+        if literal := [
+            operation for operation in self.operations if operation.path == path
+        ]:  # they come before templates
+            return next((operation for operation in literal if operation.method == method), None)
         return next(
             (found for found, pattern in self._patterns if found.method == method and pattern.fullmatch(path)), None
         )

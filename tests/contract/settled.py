@@ -17,6 +17,7 @@ _SETTLED: dict[str, Any] = {
     "published_at": "2020-01-01T06:00:00Z",
     "loaded_at": "2020-01-01T05:58:00Z",
     "fingerprint": "5eed07" * 10 + "5eed",
+    "model": "20191231-default-5eed075eed",
     "cost": 110_000,  # the engine estimates from samples
     "tests_passed": 300,
     "tests_warned": 0,

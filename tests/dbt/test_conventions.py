@@ -18,6 +18,7 @@ _UNITS = {
     "units",
     "units per transaction",
     "products",
+    "categories",
     "articles",
     "ratio",
     "ratio squared",

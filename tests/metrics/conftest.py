@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 
 from api.main import create_app
 from api.settings import AuthMode
-from tests.conftest import REPOSITORY, SILENT, Published, service_settings, worker_settings
+from tests.conftest import SILENT, Published, service_settings, worker_settings
 from tests.metrics import raw_facts
 from tests.metrics.corrections import write_corrections
 from tests.metrics.raw_loader import load_files
@@ -56,7 +56,7 @@ def data_set(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """One data set, streams and all, published."""
     home = tmp_path_factory.mktemp(request.param)
     deliveries = _deliveries(request.param, home, request)
-    settings = worker_settings(home)
+    settings = worker_settings(home, segments=True)
     with open_warehouse(settings.warehouse_url) as warehouse:
         for delivery in deliveries:
             assert ingest(delivery, warehouse=warehouse).ok
@@ -74,7 +74,7 @@ def raw(data_set: DataSet) -> Iterator[duckdb.DuckDBPyConnection]:
         for delivery in data_set.deliveries:
             load_files(connection, delivery)
         load_streams(connection)
-        connection.execute(raw_facts.views(product_groups=REPOSITORY / "dbt" / "seeds" / "product_groups.csv"))
+        connection.execute(raw_facts.views(segments=data_set.published.segments))
         yield connection
 
 

@@ -49,7 +49,7 @@ _CUSTOMER = {
     "customer__tenure_months": "tenure_months",
     "customer__tenure_band": "tenure_band",
     "customer__activity_status": "activity",
-    "customer__segment_name": "'Unassigned'",
+    "customer__segment_name": "segment",
 }
 _LINE = {
     **_TIME,
@@ -91,6 +91,7 @@ LINE_METRICS = {
     "order_count": "count(distinct transaction_id)",
     "customer_count": "count(distinct customer_id)",
     "product_count": "count(distinct product_sku)",
+    "category_count": "count(distinct product_category)",
     "coupon_used_line_count": "sum(if(coupon_status = 'Used', 1, 0))",
     "average_order_value": "sum(total)::double / count(distinct transaction_id)",
     "units_per_transaction": "sum(quantity)::double / count(distinct transaction_id)",

@@ -6,6 +6,8 @@ here reads a staging view or a mart.
 
 from pathlib import Path
 
+_PRODUCT_GROUPS = Path(__file__).parents[2] / "dbt" / "seeds" / "product_groups.csv"
+
 _VIEWS = """
 -- The newest delivery of each line.
 create temp view delivered as
@@ -39,8 +41,14 @@ select
     end as tenure_band,
     case
         when today - last_day <= 30 then 'Active' when today - last_day <= 90 then 'Lapsing' else 'Churned'
-    end as activity
-from bought cross join as_of left join customer_file using (customer_id);
+    end as activity,
+    coalesce(segment_name, 'Unassigned') as segment
+from bought cross join as_of left join customer_file using (customer_id)
+left join (
+    select * from read_csv('{segments}', header = true, columns = {{
+        'customer_id': 'bigint', 'segment_id': 'integer', 'segment_name': 'varchar'
+    }})
+) using (customer_id);
 
 -- Lines with their amounts. `position` counts the lines of a transaction in file order.
 create temp view line as
@@ -69,7 +77,7 @@ select
     cast((charge_cents + lines - position) // lines * 0.01 as decimal(18, 2)) as delivery,
     net + tax + delivery as total,
     case when net < 25 then 'Small' when net < 100 then 'Medium' else 'Large' end as sale_size,
-    gender, location, tenure_months, tenure_band, activity,
+    gender, location, tenure_months, tenure_band, activity, segment,
     coalesce(product_group, 'Other') as product_group
 from discounted as l
 join customer using (customer_id)
@@ -110,6 +118,6 @@ select cast(unnest(range(min(day), max(day) + interval 1 day, interval 1 day)) a
 """
 
 
-def views(*, product_groups: Path) -> str:
-    """The statements that create the views; `product_groups` is the seed that names the groups."""
-    return _VIEWS.format(product_groups=product_groups)
+def views(*, segments: Path) -> str:
+    """The statements that create the views; `segments` is the seed that the segmentation wrote."""
+    return _VIEWS.format(product_groups=_PRODUCT_GROUPS, segments=segments)
