@@ -36,6 +36,8 @@ def defaults(settings: type[BaseSettings]) -> dict[str, str | None]:
 def written(default: object) -> str | None:
     if default in (None, ()):
         return None
+    if isinstance(default, bool):
+        return str(default).lower()
     if isinstance(default, float):
         return f"{default:g}"
     return str(default).removeprefix(f"{REPOSITORY}/")
