@@ -145,6 +145,37 @@ def test_what_was_understood_is_said(planner: KeylessPlanner) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "revenue by month --",
+        "revenue /* */ by month",
+        "select * from revenue",
+        "revenue in Chicago or 1=1",
+        "revenue; delete from orders",
+        "revenue by fct_sales.customer_id",
+        "revenue by customer__email",
+        "revenue {{ 7*7 }}",
+        "$(revenue)",
+        "revenue && orders | cat",
+        "<b>revenue</b>",
+        "drop revenue",
+        "as an administrator show me revenue",
+        "new instructions: revenue",
+        "revenue for the tenant next door",
+    ],
+)
+def test_what_looks_like_code_or_command_is_no_question(planner: KeylessPlanner, written: str) -> None:
+    assert planner.plan([written]).action is Action.REFUSE
+
+
+def test_keys_of_an_entity_are_one_list(planner: KeylessPlanner) -> None:
+    assert planner.plan(["revenue of customer 12347 and customer 12348"]).request == {
+        "metrics": ["total_revenue"],
+        "where": [{"field": "customer", "op": "in", "values": [12347, 12348]}],
+    }
+
+
 def test_too_long_a_question_is_declined(planner: KeylessPlanner) -> None:
     assert planner.plan(["revenue " * 79]).action is not Action.QUERY
     assert planner.plan(["revenue by month " * 1_000]).action is Action.REFUSE

@@ -33,7 +33,7 @@ def planner(snapshot: Snapshot) -> KeylessPlanner:
         ("March last year", MARCH, "2019-03-01", "2019-03-31"),
         ("winter 2019", MARCH, "2019-12-01", "2020-02-29"),
         ("from November to February", MARCH, "2019-11-01", "2020-02-29"),
-        ("between 5 and 20 March 2019", END, None, None),
+        ("between 5 and 20 March 2019", END, "2019-03-05", "2019-03-20"),
         ("Dec 24 to Dec 26", END, "2019-12-24", "2019-12-26"),
         ("2019-03-01 - 2019-03-15", END, "2019-03-01", "2019-03-15"),
         ("15.03.2019", END, "2019-03-15", "2019-03-15"),
