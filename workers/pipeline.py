@@ -6,9 +6,10 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from time import monotonic
 
 from filelock import FileLock, Timeout
 
@@ -17,9 +18,11 @@ from api.opened import open_publication
 from api.warehouse import EngineLimits
 from workers.errors import PipelineBusyError, PublicationError, SourceError
 from workers.ingest import FileReport, LoadProgress, LoadReport, LoadStatus, ingest
+from workers.messages import TOPICS
 from workers.publish import PublicationStore
+from workers.recordings import RECORDINGS, replay
 from workers.settings import WorkerSettings
-from workers.sinks import open_warehouse, read_warehouse_url
+from workers.sinks import Warehouse, open_warehouse, read_warehouse_url
 from workers.transform import BuildProgress, BuildResult, build_marts
 
 # The service's default limits.
@@ -93,6 +96,7 @@ class Pipeline:
     def _load(self, data: Path, watcher: Watcher) -> None:
         with open_warehouse(self._settings.warehouse_url) as warehouse:
             report = ingest(data, warehouse=warehouse, progress=watcher.loading)
+            report = replace(report, files=(*report.files, *_replay_recordings(data, warehouse)))
         watcher.loaded(report)
         _refuse_failures(report)
 
@@ -145,6 +149,24 @@ def _definitions(folder: Path) -> list[Path]:
     # Relative, as the folder itself may lie below a `target`.
     found = (path for path in folder.rglob("*") if _BUILT not in path.relative_to(folder).parts)
     return sorted(path for path in found if path.suffix in _DEFINITIONS and path.is_file())
+
+
+def _replay_recordings(data: Path, warehouse: Warehouse) -> Iterator[FileReport]:
+    """What became of the recordings beside the files: `streams/<topic>.jsonl`."""
+    for topic in TOPICS.values():
+        if (path := data / RECORDINGS / f"{topic.name}.jsonl").is_file():
+            started = monotonic()
+            done = replay(path, topic, warehouse=warehouse)
+            is_new = done.loaded or done.rejected
+            yield FileReport(
+                file_name=f"{RECORDINGS}/{path.name}",
+                status=LoadStatus.LOADED if is_new else LoadStatus.ALREADY_LOADED,
+                kind=topic.name,
+                rows_read=done.messages,
+                rows_loaded=done.loaded,
+                rows_quarantined=done.rejected,
+                seconds=monotonic() - started,
+            )
 
 
 def _refuse_failures(report: LoadReport) -> None:
