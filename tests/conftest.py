@@ -44,6 +44,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what the tests of faults counted: that they passed says little."""
+    reports = terminalreporter.getreports("passed")
+    counted = [str(value) for report in reports for name, value in report.user_properties if name == "counts"]
+    if counted:
+        terminalreporter.section("What was counted")
+        for line in sorted(counted):
+            terminalreporter.write_line(line)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
     """A data folder, taken through the whole pipeline."""

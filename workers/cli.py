@@ -69,6 +69,14 @@ def publish(as_json: AsJson = False) -> None:
     _tell_published(version, as_json=as_json)
 
 
+@commands.command("refresh")
+def refresh(as_json: AsJson = False) -> None:
+    """Build, test and publish what new events feed; nothing, where there are none."""
+    with _progress() as progress:
+        version = _pipeline().refresh(_watcher(progress))
+    _tell_published(version, as_json=as_json)
+
+
 @commands.command("rollback")
 def rollback(
     version: Annotated[

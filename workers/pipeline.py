@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from workers.errors import PipelineBusyError, PublicationError, SourceError
 from workers.ingest import FileReport, LoadProgress, LoadReport, LoadStatus, ingest
 from workers.messages import TOPICS
 from workers.publish import PublicationStore
+from workers.raw_tables import EVENT_TABLES
 from workers.recordings import RECORDINGS, replay
 from workers.settings import WorkerSettings
 from workers.sinks import Warehouse, open_warehouse, read_warehouse_url
@@ -40,6 +41,28 @@ class Watcher:
     loaded: Callable[[LoadReport], None]
     building: Callable[[BuildProgress], None]
     built: Callable[[BuildResult], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingredients:
+    """What marts are made of: a hash of files, definitions and as-of date, and one of each event table's offsets."""
+
+    base: str
+    topics: Mapping[str, str]
+
+    def __str__(self) -> str:
+        """The fingerprint that a publication carries."""
+        return " ".join((self.base, *(f"{name}={value}" for name, value in self.topics.items())))
+
+    @classmethod
+    def read(cls, fingerprint: str) -> Ingredients:
+        """What a fingerprint says; of one that says nothing, something that equals nothing else."""
+        base, *topics = fingerprint.split() or [""]
+        return cls(base=base, topics=dict(topic.split("=", 1) for topic in topics if "=" in topic))
+
+    def topics_that_differ(self, other: Ingredients) -> tuple[str, ...]:
+        """The event tables of which the other has other events."""
+        return tuple(name for name, value in other.topics.items() if self.topics.get(name) != value)
 
 
 class Pipeline:
@@ -73,9 +96,24 @@ class Pipeline:
         with self._alone():
             self._load(data, watcher)
             current = self._store.current()
-            if current is not None and self._store.fingerprint(current) == self._fingerprint():
+            if current is not None and self._store.fingerprint(current) == str(self._ingredients()):
                 return current
             return self._build_and_publish(watcher)
+
+    def refresh(self, watcher: Watcher) -> str:
+        """Build and test what new events feed, and publish; the current version comes back where there are none.
+
+        Where files or definitions are new too, or nothing is published yet, all is built. Raises as `run` does.
+        """
+        with self._alone():
+            current = self._store.current()
+            before = Ingredients.read(self._store.fingerprint(current) or "") if current is not None else None
+            now = self._ingredients()
+            if current is not None and before == now:
+                return current
+            if before is None or before.base != now.base:
+                return self._build_and_publish(watcher)
+            return self._build_and_publish(watcher, topics=before.topics_that_differ(now))
 
     def publish(self, watcher: Watcher) -> str:
         """Build, test and publish what is loaded already; the new version comes back. Raises as `run` does."""
@@ -100,25 +138,46 @@ class Pipeline:
         watcher.loaded(report)
         _refuse_failures(report)
 
-    def _fingerprint(self) -> str:
-        """A hash of what the marts are made of: the loaded files, the definitions, the as-of date."""
+    def _ingredients(self) -> Ingredients:
+        """What the marts are made of now."""
         with open_warehouse(self._settings.warehouse_url) as warehouse:
+            warehouse.ensure_raw_tables()
             parts = [str(self._settings.as_of), *sorted(warehouse.loaded_hashes())]
+            positions = warehouse.stream_positions()
         project = self._settings.dbt_project_dir
         files = [path for folder in (project, project.parent / "semantic_models") for path in _definitions(folder)]
         parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-    def _build_and_publish(self, watcher: Watcher) -> str:
-        settings, file = self._settings, warehouse_file(self._settings.warehouse_url)
-        # Before the build, as it waits for a warehouse that somebody else has open, and dbt does not.
-        fingerprint = self._fingerprint()
-        target = file.parent / "dbt-target"
-        built = build_marts(
-            settings.dbt_project_dir, warehouse=file, target=target, as_of=settings.as_of, progress=watcher.building
+        by_topic = {topic: [each for each in positions if each.event_table == topic] for topic in EVENT_TABLES}
+        return Ingredients(
+            base=_hash(parts),
+            topics={
+                name: _hash([f"{each.topic}/{each.partition}@{each.next_offset}" for each in found])
+                for name, found in by_topic.items()
+            },
         )
-        watcher.built(built)
-        return self._store.publish(file, built, fingerprint=fingerprint, rehearse=_rehearse)
+
+    def _build_and_publish(self, watcher: Watcher, *, topics: Collection[str] | None = None) -> str:
+        """Build everything, or what these event tables feed, and publish it."""
+        settings, file = self._settings, warehouse_file(self._settings.warehouse_url)
+        with open_warehouse(settings.warehouse_url) as warehouse, ExitStack() as kept:
+            # Before the build: what comes during it is no part of it.
+            fingerprint = str(self._ingredients())
+            kept.enter_context(warehouse.reserved())
+            built = build_marts(
+                settings.dbt_project_dir,
+                warehouse=file,
+                target=file.parent / "dbt-target",
+                as_of=settings.as_of,
+                progress=watcher.building,
+                sources=topics,
+            )
+            watcher.built(built)
+
+            def rehearse(candidate: Path) -> None:
+                kept.close()  # the marts are copied: whoever waits for the warehouse may have it
+                _rehearse(candidate)
+
+            return self._store.publish(file, built, fingerprint=fingerprint, rehearse=rehearse)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -142,6 +201,10 @@ def warehouse_file(url: str) -> Path:
         As `workers.sinks.read_warehouse_url` says.
     """
     return Path(str(read_warehouse_url(url).database))
+
+
+def _hash(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _definitions(folder: Path) -> list[Path]:

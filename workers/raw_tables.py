@@ -127,6 +127,7 @@ CONSUMER_OFFSETS: Final = Table(
     RAW,
     Column("kafka_topic", String, primary_key=True),
     Column("kafka_partition", Integer, primary_key=True, autoincrement=False),
+    Column("event_table", String, nullable=False),
     # The first offset that is not in the warehouse yet; written in one transaction with the rows before it.
     Column("next_offset", BigInteger, nullable=False),
     Column("rows_loaded", BigInteger, nullable=False),

@@ -155,6 +155,7 @@ class StreamPosition:
 
     topic: str
     partition: int
+    event_table: str
     next_offset: int
     rows_loaded: int
     rows_rejected: int
@@ -232,6 +233,7 @@ class Warehouse:
             StreamPosition(
                 topic=row.kafka_topic,
                 partition=row.kafka_partition,
+                event_table=row.event_table,
                 next_offset=row.next_offset,
                 rows_loaded=row.rows_loaded,
                 rows_rejected=row.rows_rejected,
@@ -401,7 +403,7 @@ def _offsets(connection: Connection, places: Collection[Place]) -> Mapping[Place
 def _advance(connection: Connection, each: EventSlice, now: datetime) -> None:
     columns = CONSUMER_OFFSETS.c
     if each.start is None:
-        place = {"kafka_topic": each.topic, "kafka_partition": each.partition}
+        place = {"kafka_topic": each.topic, "kafka_partition": each.partition, "event_table": each.event_table}
         counts = {"rows_loaded": each.rows.num_rows, "rows_rejected": each.rejected}
         connection.execute(insert(CONSUMER_OFFSETS).values(**place, next_offset=each.end, **counts, updated_at=now))
         return

@@ -6,7 +6,7 @@ dbt runs inside this process, so that a kill ends both and no orphan keeps the w
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -42,9 +42,17 @@ class BuildResult:
 
 
 def build_marts(
-    project: Path, *, warehouse: Path, target: Path, as_of: date | None, progress: Callable[[BuildProgress], None]
+    project: Path,
+    *,
+    warehouse: Path,
+    target: Path,
+    as_of: date | None,
+    progress: Callable[[BuildProgress], None],
+    sources: Collection[str] | None = None,
 ) -> BuildResult:
     """Seeds, snapshots, models and tests, built into the warehouse file. Blocks; nobody else may have the file open.
+
+    With `sources`, names of tables of the source `streaming`, just what they feed is built, and tested.
 
     Raises
     ------
@@ -58,6 +66,9 @@ def build_marts(
     arguments += ["--target-path", str(target.resolve()), "--log-path", str(target.resolve()), "--quiet", "--no-print"]
     arguments += ["--log-level", "none", "--log-level-file", "none", "--no-use-colors"]
     arguments += ["--vars", f"{{as_of: '{as_of or ''}'}}"]
+    if sources is not None:
+        # Fed: the models after a source, and every test that looks at one of them.
+        arguments += ["--select", *(f"source:streaming.{name}+" for name in sources)]
     try:
         outcome = dbtRunner(callbacks=[partial(_hear, progress)]).invoke(arguments)
     finally:

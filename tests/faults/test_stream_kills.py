@@ -5,12 +5,16 @@ from __future__ import annotations
 import random
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests import kafka as kafka_plugin
 from tests.kafka import KafkaBroker
 from tests.streams import VERSION_1, Sent, price, streaming
+
+kafka = kafka_plugin.kafka
 
 
 @pytest.mark.parametrize(
@@ -21,7 +25,12 @@ from tests.streams import VERSION_1, Sent, price, streaming
     ],
 )
 def test_consumers_that_are_killed_lose_and_double_nothing(
-    kafka: KafkaBroker, tmp_path: Path, kills: int, events: int, partitions: dict[str, int]
+    kafka: KafkaBroker,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+    kills: int,
+    events: int,
+    partitions: dict[str, int],
 ) -> None:
     drawn = random.Random(1)
     places = [(topic, number) for topic, count in partitions.items() for number in range(count)]
@@ -39,9 +48,10 @@ def test_consumers_that_are_killed_lose_and_double_nothing(
             acknowledged = stream.send(messages)
             sent |= acknowledged
             bad |= {place: value for place, value in acknowledged.items() if value == b"{"}
-            time.sleep(drawn.uniform(0.0, 1.2))
+            time.sleep(drawn.uniform(0.0, 4.0))  # a start takes one or two of them
             stream.kill(consumer)
             consumer = stream.start()
         caught_up_s = stream.wait_for_all(sent, timeout_s=60)
         assert stream.stop(consumer) == 0
-        print(f"\nR1: {kills} kills; {stream.assert_each_once(sent, bad=bad)}; caught up in {caught_up_s:.1f} s")
+        counts = stream.assert_each_once(sent, bad=bad)
+        record_property("counts", f"R1: {kills} kills; {counts}; caught up in {caught_up_s:.1f} s")
