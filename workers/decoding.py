@@ -95,7 +95,7 @@ class Decoded:
             end=self.end,
             event_table=self.topic.event_table,
             rows=pa.table(rows, schema=_ROWS),
-            rejected=len(self.letters),
+            rejected=len(self.letters) if quarantine is None else quarantine.num_rows,
             quarantine=quarantine,
         )
 

@@ -38,10 +38,10 @@ _LATEST: Final = datetime.fromisoformat(f"{LATEST_DATE}T00:00:00+00:00")
 _Value = TypeVar("_Value")
 
 
-def _written_as(form: re.Pattern[str], example: str, kind: type[date]) -> BeforeValidator:
-    # pydantic takes numbers and texts of digits for times too, which a warehouse would not.
+def _written_as(form: re.Pattern[str], example: str, *kinds: type) -> BeforeValidator:
+    # pydantic takes numbers for times, and 1_000 or digits of other scripts for decimals, which a warehouse would not.
     def check(value: _Value) -> _Value:
-        if not isinstance(value, kind) and not (isinstance(value, str) and form.fullmatch(value)):
+        if type(value) not in kinds and not (isinstance(value, str) and form.fullmatch(value)):
             raise ValueError(f"should be written like {example}")
         return value
 
@@ -66,8 +66,13 @@ Text = Annotated[str, Field(min_length=1, max_length=_LONGEST_TEXT)]
 Word = Annotated[str, Field(max_length=_LONGEST_TEXT, pattern=r"^\S+( \S+)*$")]  # as files are loaded: single-spaced
 Identifier = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
-Price = Annotated[Decimal, Field(gt=0, max_digits=18, decimal_places=8, allow_inf_nan=False), _AS_NUMBER]
-Money = Annotated[Decimal, Field(ge=0, lt=10**13, decimal_places=2, allow_inf_nan=False), _AS_NUMBER]
+_NUMBER: Final = _written_as(re.compile(r"-?\d+(\.\d+)?", re.ASCII), "1234.5", int, float, Decimal)
+Price = Annotated[
+    Decimal, Field(strict=False, gt=0, max_digits=18, decimal_places=8, allow_inf_nan=False), _NUMBER, _AS_NUMBER
+]
+Money = Annotated[
+    Decimal, Field(strict=False, ge=0, lt=10**13, decimal_places=2, allow_inf_nan=False), _NUMBER, _AS_NUMBER
+]
 Percent = Annotated[float, Field(allow_inf_nan=False)]
 
 

@@ -242,6 +242,32 @@ class Warehouse:
             for row in found
         )
 
+    def loads_since(self, moment: datetime) -> Mapping[str, int]:
+        """Return how many messages of each topic have been loaded since a moment (aware), for those that have any."""
+        counts: dict[str, int] = {}
+        with self._transaction() as connection:
+            for events in EVENT_TABLES.values():
+                since = events.c.loaded_at >= moment.astimezone(UTC).replace(tzinfo=None)
+                query = select(events.c.kafka_topic, func.count()).where(since).group_by(events.c.kafka_topic)
+                counts |= {row[0]: row[1] for row in _read_all(connection, query)}
+        return counts
+
+    def skip_to(self, place: Place, offset: int) -> None:
+        """Go on at an offset, whatever lies before it: an operator's decision, never a consumer's.
+
+        Raises
+        ------
+        SettingError
+            The warehouse has not heard of the partition.
+        """
+        topic, partition = place
+        with self._transaction() as connection:
+            if place not in _offsets(connection, [place]):
+                raise SettingError(f"Nothing of {topic}/{partition} was loaded", hint="See: insight stream status")
+            columns = CONSUMER_OFFSETS.c
+            is_it = and_(columns.kafka_topic == topic, columns.kafka_partition == partition)
+            connection.execute(update(CONSUMER_OFFSETS).where(is_it).values(next_offset=offset))
+
     def event_offsets(self, places: Collection[Place]) -> Mapping[Place, int]:
         """Return the first offset that the warehouse lacks, for each of the partitions that it has heard of."""
         with self._transaction() as connection:

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workers.settings import read
+
+
+def _check_url(url: str) -> str:
+    """The URL, if what is sent to it cannot be read on the way."""
+    parsed = urlsplit(url)
+    if parsed.scheme == "https" and parsed.hostname:
+        return url
+    if parsed.scheme == "http" and parsed.hostname in ("127.0.0.1", "localhost", "::1"):
+        return url
+    raise ValueError("should be an https URL, or http on loopback")
+
+
+WebUrl = Annotated[str, AfterValidator(_check_url)]
 
 
 class StreamSettings(BaseSettings):
@@ -59,6 +73,35 @@ class StreamSettings(BaseSettings):
     )
     stream_host: str = Field("127.0.0.1", description="Where health and metrics are served.")
     stream_port: int = Field(0, ge=0, le=65_535, description="Port of health and metrics; 0 turns them off.")
+    stream_state_file: Path = Field(
+        Path(".insight/producers.db"),
+        description="What producers remember: requests made, and what was sent; SQLite, shared by those of a machine.",
+    )
+    coingecko_url: WebUrl = Field(
+        "https://api.coingecko.com/api/v3", description="Where CoinGecko is; the free plan's."
+    )
+    coingecko_api_key: SecretStr | None = Field(None, description="Key of the demo plan; without, fewer requests.")
+    coingecko_every_s: float = Field(
+        300, ge=1, description="Between two prices: 8,928 of the 10,000 requests a month of the free plan."
+    )
+    coingecko_per_minute: int = Field(30, ge=1, description="Requests a minute that the plan allows.")
+    coingecko_per_month: int = Field(10_000, ge=1, description="Requests in 31 days that the plan allows.")
+    newsapi_url: WebUrl = Field("https://newsapi.org", description="Where NewsAPI is.")
+    newsapi_api_key: SecretStr | None = Field(None, description="Key of NewsAPI; it answers nobody without one.")
+    newsapi_country: str = Field("us", pattern="^[a-z]{2}$", description="Whose headlines.")
+    newsapi_categories: str = Field(
+        "business,technology,general", pattern="^[a-z]+(,[a-z]+)*$", description="Asked one after another."
+    )
+    newsapi_every_s: float = Field(
+        1_200, ge=1, description="Between two requests: 72 of the 100 a day of the developer plan."
+    )
+    newsapi_per_half_day: int = Field(50, ge=1, description="Requests in 12 hours that the plan allows.")
+    shopify_secret: SecretStr | None = Field(
+        None, description="Signs Shopify's webhooks; without, they are not served."
+    )
+    woocommerce_secret: SecretStr | None = Field(None, description="Signs WooCommerce's; without, they are not served.")
+    webhook_host: str = Field("127.0.0.1", description="Where webhooks are served; loopback, behind a proxy with TLS.")
+    webhook_port: int = Field(8_080, ge=1, le=65_535, description="Port of the webhooks.")
     stream_refresh_s: float = Field(
         15,
         ge=1,

@@ -8,7 +8,7 @@ from typing import Final, Literal
 HIGH_PERCENT: Final = 5.0
 MEDIUM_PERCENT: Final = 2.0
 
-_WORD: Final = re.compile(r"\w+(?:['\u2019-]\w+)*")
+_WORD: Final = re.compile(r"\w+(?:['\u2019-]\w+|[.,]\d+)*")
 
 # By word: "cryptographers" and "cryptic" are no cryptocurrency, nor is "ethereal".
 _CRYPTO: Final = re.compile(
