@@ -29,6 +29,9 @@ from workers.stream_settings import StreamSettings
 Sent = dict[tuple[str, int, int], bytes]
 """Value by topic, partition and offset, as Kafka acknowledged it."""
 
+Messages = dict[tuple[str, int], list[tuple[bytes | None, Sequence[tuple[str, bytes]]]]]
+"""Values with their headers, by topic and partition, in the order of sending."""
+
 _DEFAULTS = {
     "INSIGHT_KAFKA_SESSION_TIMEOUT_MS": "3000",
     "INSIGHT_KAFKA_METADATA_MAX_AGE_MS": "1000",
@@ -46,7 +49,7 @@ class Stream:
     settings: Mapping[str, str] = field(default_factory=dict)
     prefix: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:8]}.")
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    started: int = 0
+    sent_at_ms: dict[tuple[str, int, int], int] = field(default_factory=dict)
 
     @property
     def warehouse(self) -> Path:
@@ -103,7 +106,6 @@ class Stream:
                 stderr=log,
             )
         self.workers.append(process)
-        self.started += 1
         return process
 
     def run(self, *command: str) -> str:
@@ -133,15 +135,11 @@ class Stream:
         for process in list(self.workers):
             self.kill(process)
 
-    def send(
-        self, messages: Mapping[tuple[str, int], Sequence[tuple[bytes | None, Sequence[tuple[str, bytes]]]]]
-    ) -> Sent:
+    def send(self, messages: Messages) -> Sent:
         """Send values with headers to partitions; what was acknowledged comes back."""
         return asyncio.run(self.send_async(messages))
 
-    async def send_async(
-        self, messages: Mapping[tuple[str, int], Sequence[tuple[bytes | None, Sequence[tuple[str, bytes]]]]]
-    ) -> Sent:
+    async def send_async(self, messages: Messages) -> Sent:
         """Like `send`."""
         sent: Sent = {}
         producer = AIOKafkaProducer(
@@ -163,6 +161,7 @@ class Stream:
             for value, future in waiting:
                 got = await future
                 sent[got.topic, got.partition, got.offset] = value or b""
+                self.sent_at_ms[got.topic, got.partition, got.offset] = got.timestamp
         finally:
             await producer.stop()
         return sent
@@ -203,6 +202,16 @@ class Stream:
             return all(reached.get(place, 0) >= end for place, end in ends.items())
 
         return self.wait_until(is_through, timeout_s=timeout_s, what=f"all of {len(sent)} messages")
+
+    def lags_s(self) -> list[float]:
+        """How long after it was sent each good message was in the warehouse, rising."""
+        lags = []
+        for topic in TOPICS.values():
+            sql = f"select kafka_topic, kafka_partition, kafka_offset, epoch_ms(loaded_at) from raw.{topic.event_table}"
+            for name, partition, offset, loaded_ms in self.query(sql):
+                if (sent_ms := self.sent_at_ms.get((name, partition, offset))) is not None:
+                    lags.append((loaded_ms - sent_ms) / 1000)
+        return sorted(lags)
 
     def last_words(self) -> str:
         """The end of the consumers' log."""

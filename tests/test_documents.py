@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings
 from api.settings import Settings
 from tests.conftest import REPOSITORY
 from workers.settings import WorkerSettings
+from workers.stream_settings import StreamSettings
 
 _ROW = re.compile(r"^\| `([A-Z_]+)` \| (.*?) \|", flags=re.MULTILINE)
 _DBT_VARIABLE = re.compile(r"env_var\('(\w+)', '([^']*)'\)")
@@ -37,7 +38,10 @@ def written(default: object) -> str | None:
     return str(default).removeprefix(f"{REPOSITORY}/")
 
 
-@pytest.mark.parametrize(("section", "settings"), [("Service", Settings), ("Pipeline", WorkerSettings)])
+@pytest.mark.parametrize(
+    ("section", "settings"),
+    [("Service", Settings), ("Pipeline", WorkerSettings), ("Streams", StreamSettings)],
+)
 def test_the_page_of_settings_names_each_with_its_default(section: str, settings: type[BaseSettings]) -> None:
     assert documented(section) == defaults(settings)
 

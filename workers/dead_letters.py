@@ -72,6 +72,7 @@ class DeadLetters:
         """Keep the broker; nothing is opened before the first letter."""
         self._broker = broker
         self._chains: dict[TopicPartition, _Chain] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def write(self, place: TopicPartition, letters: Sequence[Letter], *, end: int) -> None:
         """Return when the letters are in the dead letter topic, each once, whoever tried before.
@@ -104,20 +105,23 @@ class DeadLetters:
                 ]
                 await chain.send(messages, end=end)
         except (KafkaError, TimeoutError, ValueError) as error:  # the last: larger than what a producer sends
-            await self.release([place])
+            self.release([place])
             raise DeadLettersRefused(
                 f"The dead letters of {place.topic}/{place.partition} cannot be written: {type(error).__name__}",
                 hint=f"Look at the topic {place.topic}{DEAD_LETTER_SUFFIX}; until then the partition waits",
             ) from error
 
-    async def release(self, places: Collection[TopicPartition]) -> None:
-        """Let go of what was opened for the partitions."""
+    def release(self, places: Collection[TopicPartition]) -> None:
+        """Let go of what was opened for the partitions, without waiting: whoever opens it next fences it anyway."""
         for chain in [self._chains.pop(place) for place in places if place in self._chains]:
-            await chain.close()
+            closing = asyncio.create_task(chain.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
-        """Let go of everything. Idempotent."""
-        await self.release(list(self._chains))
+        """Let go of everything, and return when it is gone. Idempotent."""
+        self.release(list(self._chains))
+        await asyncio.gather(*self._closing)
 
 
 _Copy = tuple[str, int | None, Received, Headers]

@@ -39,7 +39,7 @@ SHORTEST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 10.0
 """Between attempts at something that is away: drawn at random below a bound that doubles from one to the other."""
 
-REVOCATION_S: Final = 3.0
+REVOCATION_S: Final = 1.0
 """How long a partition that is taken away waits for the write in hand; should that come later, it is refused."""
 
 Batch = dict[TopicPartition, list[Any]]  # aiokafka's records
@@ -131,7 +131,7 @@ class _Session(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka's cl
         for place in revoked:
             self._next.pop(place, None)
             self._unplaced.pop(place, None)
-        await self._dead_letters.release(revoked)
+        self._dead_letters.release(revoked)
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Take note of the partitions; `consume` asks the warehouse where they go on, which may take its time."""

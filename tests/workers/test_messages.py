@@ -277,10 +277,8 @@ def test_whatever_is_taken_can_be_read_by_staging(name: str, data: st.DataObject
         event = read(payload.encode("utf-8", "surrogatepass"), TOPICS[name])
     except RejectedMessage:
         return
-    with duckdb.connect() as connection:
-        row = connection.execute(
-            _CASTS[name].format(field="json_extract_string(try_cast($payload as json), '$."), {"payload": event.payload}
-        ).fetchone()
+    casts = _CASTS[name].format(field="json_extract_string(try_cast($payload as json), '$.")
+    row = duckdb.execute(casts, {"payload": event.payload}).fetchone()
     assert row is not None
     assert None not in row
 
