@@ -32,6 +32,7 @@ _SHOWN_FAULTS: Final = 3
 
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_SPACED_COLON: Final = re.compile(rb'"\s+:')
 _EARLIEST: Final = datetime.fromisoformat(f"{EARLIEST_DATE}T00:00:00+00:00")
 _LATEST: Final = datetime.fromisoformat(f"{LATEST_DATE}T00:00:00+00:00")
 
@@ -272,9 +273,8 @@ def decode(record: Received, topic: Topic) -> Event:
         raise _as_rejected(error) from None  # the cause would hold the values
     _refuse_ambiguity(value, payload, message)
     key = None if record.key is None else _text(record.key, "key")
-    # Naive, as in the warehouse: UTC goes without saying there.
     at = message.event_at() or datetime.fromtimestamp(record.timestamp / 1000, UTC)
-    return Event(key, version, payload, at.astimezone(UTC).replace(tzinfo=None))
+    return Event(key, version, payload, _naive_utc(at))
 
 
 def schema_version(record: Received) -> int:
@@ -289,6 +289,13 @@ def schema_version(record: Received) -> int:
     return version
 
 
+def _naive_utc(moment: datetime) -> datetime:
+    """The time as in the warehouse, where UTC goes without saying; `astimezone` takes four times as long."""
+    offset = moment.utcoffset()
+    naive = moment.replace(tzinfo=None)
+    return naive - offset if offset else naive
+
+
 def _text(raw: bytes, what: str) -> str:
     try:
         text = raw.decode()
@@ -301,8 +308,11 @@ def _text(raw: bytes, what: str) -> str:
 
 def _refuse_ambiguity(value: bytes, payload: str, message: Message) -> None:
     """Refuse what a warehouse may read otherwise than pydantic: a key that stands twice, a NUL that is escaped."""
-    if b"\\u" not in value and all(value.count(b'"%b"' % name.encode()) == 1 for name in message.model_fields_set):
-        return  # most messages; ten times as fast as to parse them again
+    # Most messages: as many keys as fields, if every `":` ends a key, which it does where no blank can hide another.
+    # What looks like one within a text is only parsed again, at six times the price.
+    is_plain = value.count(b'":') == len(message.model_fields_set) and not _SPACED_COLON.search(value)
+    if is_plain and b"\\u0000" not in value:
+        return
     if json.loads(payload, object_pairs_hook=len) != len(message.model_fields_set):
         raise RejectedMessage("A field stands twice", kind="repeated_field")
     if "\\u0000" in payload:

@@ -42,6 +42,9 @@ LONGEST_PAUSE_S: Final = 10.0
 REVOCATION_S: Final = 1.0
 """How long a partition that is taken away waits for the write in hand; should that come later, it is refused."""
 
+LONGEST_KEPT_S: Final = 1.0
+"""How long a consumer that has more to write keeps the warehouse, at least one transaction."""
+
 Batch = dict[TopicPartition, list[Any]]  # aiokafka's records
 
 
@@ -122,6 +125,8 @@ class _Session(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka's cl
         self._unplaced: dict[TopicPartition, float] = {}
         self._refusals: dict[TopicPartition, _Pauses] = {}
         self._writing: asyncio.Future[Any] | None = None
+        self._writer = warehouse.event_writer()
+        self._kept_since: float | None = None
         self._consumer: AIOKafkaConsumer | None = None
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
@@ -157,12 +162,20 @@ class _Session(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka's cl
                 self._tell_lag(consumer)
         except KafkaError as error:
             raise broker_away(error) from error
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Give the warehouse to whoever waits for it."""
+        self._writer.close()
+        self._kept_since = None
 
     async def _place_partitions(self, consumer: AIOKafkaConsumer) -> None:
         """Let every partition whose time has come go on where the warehouse stands."""
         due = [place for place, since in self._unplaced.items() if since <= monotonic()]
         if not due:
             return
+        self._let_go()
         offsets = await self._persistently(partial(self._warehouse.event_offsets, due))
         if offsets is None:
             return
@@ -227,9 +240,13 @@ class _Session(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka's cl
 
     async def _store(self, consumer: AIOKafkaConsumer, slices: Sequence[EventSlice]) -> None:
         started = monotonic()
-        stale = await self._persistently(partial(self._warehouse.store_events, slices))
+        stale = await self._persistently(partial(self._writer.store, slices))
         if stale is None:
             return  # told to stop; nothing was written, and nothing is lost
+        self._kept_since = self._kept_since or started
+        is_full = sum(each.rows.num_rows for each in slices) >= self._settings.stream_batch_rows
+        if not is_full or monotonic() - self._kept_since > LONGEST_KEPT_S:
+            self._let_go()
         for each in slices:
             place = TopicPartition(each.topic, each.partition)
             if each.place in stale:

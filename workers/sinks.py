@@ -13,8 +13,9 @@ looks whether the offset is still where the writer believes it. So a message is 
 killed, and whoever else believed to own the partition.
 """
 
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -274,6 +275,85 @@ class Warehouse:
             return _offsets(connection, places)
 
     def store_events(self, slices: Sequence[EventSlice]) -> frozenset[Place]:
+        """Write slices as `EventWriter.store` does, and let go of the warehouse."""
+        writer = self.event_writer()
+        try:
+            return writer.store(slices)
+        finally:
+            writer.close()
+
+    def event_writer(self) -> "EventWriter":
+        """Return a writer of events that may keep the warehouse from one transaction to the next; nothing is opened."""
+        return EventWriter(self)
+
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """Keep every other worker off the warehouse for the time of the block, in which somebody else may open it.
+
+        Raises
+        ------
+        WarehouseLockedError
+            Another process kept the warehouse for longer than the time-box.
+
+        """
+        # Not of one thread: a writer is closed by another one than opened it.
+        patience_s = self._lock_timeout.total_seconds()
+        lock = FileLock(f"{self._engine.url.database}.lock", timeout=patience_s, thread_local=False)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise _locked(self._engine) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def opened(self) -> Iterator[Connection]:
+        """Yield a connection to the warehouse, which nobody else has for the time of the block.
+
+        Raises
+        ------
+        WarehouseError
+            It cannot be had, or refused a statement of the block.
+
+        """
+        with self.reserved():
+            try:
+                with self._connect() as connection:
+                    yield connection
+            except SQLAlchemyError as error:
+                raise _as_warehouse_error(error, self._engine) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with self.opened() as connection, connection.begin():
+            yield connection
+
+    def _connect(self) -> Connection:
+        attempts = Retrying(
+            retry=retry_if_exception(_is_lock),
+            wait=wait_random_exponential(multiplier=SHORTEST_LOCK_PAUSE_S, max=LONGEST_LOCK_PAUSE_S),
+            stop=stop_after_delay(self._lock_timeout),
+            reraise=True,
+        )
+        return attempts(self._engine.connect)
+
+
+class EventWriter:
+    """Writes events; keeps the warehouse from the first transaction until it is closed, or one fails.
+
+    To open the file costs as much as to write 20,000 messages: DuckDB replays its log. So a consumer that has more to
+    write keeps it for a moment. May be used from several threads, one after another.
+    """
+
+    def __init__(self, warehouse: Warehouse) -> None:
+        """Keep the warehouse; nothing is opened."""
+        self._warehouse = warehouse
+        self._kept = ExitStack()
+        self._connection: Connection | None = None
+
+    def store(self, slices: Sequence[EventSlice]) -> frozenset[Place]:
         """Write rows and offsets of several partitions, in one transaction; the partitions left out come back.
 
         One is left out if the warehouse does not stand at its start: somebody else has written there meanwhile.
@@ -286,60 +366,34 @@ class Warehouse:
             The warehouse refused a statement; nothing was committed.
 
         """
-        with self._transaction(_EVENT_WRITING) as connection:
-            offsets = _offsets(connection, [each.place for each in slices])
-            current = [each for each in slices if offsets.get(each.place) == each.start]
-            now = datetime.now(UTC).replace(tzinfo=None)
-            for name in {each.event_table for each in current}:
-                rows = pa.concat_tables(each.rows for each in current if each.event_table == name)
-                _append(connection, EVENT_TABLES[name], rows, loaded_at=now)
-            for each in current:
-                if each.quarantine is not None:
-                    _append(connection, REJECTED_RECORDS, each.quarantine, loaded_at=now)
-                _advance(connection, each, now)
-        return frozenset(each.place for each in slices) - {each.place for each in current}
+        with self._closed_on_error():
+            connection = self._open()
+            with connection.begin():
+                return _store(connection, slices)
+
+    def close(self) -> None:
+        """Let go of the warehouse. Idempotent."""
+        self._connection = None
+        self._kept.pop_all().close()
+
+    def _open(self) -> Connection:
+        if self._connection is None:
+            connection = self._kept.enter_context(self._warehouse.opened())
+            for setting in _EVENT_WRITING:
+                connection.exec_driver_sql(setting)
+            connection.commit()
+            self._connection = connection
+        return self._connection
 
     @contextmanager
-    def reserved(self) -> Iterator[None]:
-        """Keep every other worker off the warehouse for the time of the block, in which somebody else may open it.
-
-        Raises
-        ------
-        WarehouseLockedError
-            Another process kept the warehouse for longer than the time-box.
-
-        """
-        lock = FileLock(f"{self._engine.url.database}.lock", timeout=self._lock_timeout.total_seconds())
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise _locked(self._engine) from error
+    def _closed_on_error(self) -> Iterator[None]:
         try:
             yield
-        finally:
-            lock.release()
-
-    @contextmanager
-    def _transaction(self, settings: Sequence[str] = ()) -> Iterator[Connection]:
-        with self.reserved():
-            try:
-                with self._connect() as connection:
-                    for setting in settings:
-                        connection.exec_driver_sql(setting)
-                    connection.commit()
-                    with connection.begin():
-                        yield connection
-            except SQLAlchemyError as error:
-                raise _as_warehouse_error(error, self._engine) from error
-
-    def _connect(self) -> Connection:
-        attempts = Retrying(
-            retry=retry_if_exception(_is_lock),
-            wait=wait_random_exponential(multiplier=SHORTEST_LOCK_PAUSE_S, max=LONGEST_LOCK_PAUSE_S),
-            stop=stop_after_delay(self._lock_timeout),
-            reraise=True,
-        )
-        return attempts(self._engine.connect)
+        except BaseException:
+            self._connection = None
+            # Within what was opened, so that the driver's error becomes ours.
+            if not self._kept.pop_all().__exit__(*sys.exc_info()):
+                raise
 
 
 def open_warehouse(url: str, *, lock_timeout: timedelta = LOCK_TIMEOUT) -> Warehouse:
@@ -415,6 +469,20 @@ def _record(connection: Connection, parsed: ParsedFile, loaded_at: datetime) -> 
             loaded_at=loaded_at,
         )
     )
+
+
+def _store(connection: Connection, slices: Sequence[EventSlice]) -> frozenset[Place]:
+    offsets = _offsets(connection, [each.place for each in slices])
+    current = [each for each in slices if offsets.get(each.place) == each.start]
+    now = datetime.now(UTC).replace(tzinfo=None)
+    for name in {each.event_table for each in current}:
+        rows = pa.concat_tables(each.rows for each in current if each.event_table == name)
+        _append(connection, EVENT_TABLES[name], rows, loaded_at=now)
+    for each in current:
+        if each.quarantine is not None:
+            _append(connection, REJECTED_RECORDS, each.quarantine, loaded_at=now)
+        _advance(connection, each, now)
+    return frozenset(each.place for each in slices) - {each.place for each in current}
 
 
 def _offsets(connection: Connection, places: Collection[Place]) -> Mapping[Place, int]:

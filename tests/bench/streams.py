@@ -1,4 +1,4 @@
-"""Streams: from Kafka into DuckDB, on one core, beside a consumer that only counts, in the same run and of the same topic."""
+"""Streams: from Kafka into DuckDB, on one core, beside a consumer that only counts the same messages, in one run."""
 
 from __future__ import annotations
 
@@ -42,15 +42,16 @@ class Run:
 
 def measure() -> None:
     """Print the table."""
-    with tempfile.TemporaryDirectory() as folder, running_kafka(Path(folder)) as kafka:
-        with streaming(kafka, Path(folder)) as stream:
-            stream.create_topics({"bitcoin": PARTITIONS})
-            sizes = _fill(stream)
-            bare = _in_a_process(_count_only, stream)
-            loaded = _in_a_process(_load, stream)
-            rows = stream.query(
-                "select count(*), count(distinct (kafka_partition, kafka_offset)) from raw.bitcoin_events"
-            )
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_kafka(Path(folder)) as kafka,
+        streaming(kafka, Path(folder)) as stream,
+    ):
+        stream.create_topics({"bitcoin": PARTITIONS})
+        sizes = _fill(stream)
+        bare = _in_a_process(_count_only, stream)
+        loaded = _in_a_process(_load, stream)
+        rows = stream.query("select count(*), count(distinct (kafka_partition, kafka_offset)) from raw.bitcoin_events")
     assert rows == [(EVENTS, EVENTS)], rows
     print(f"\n{EVENTS:,} messages of {sizes:.0f} bytes, {PARTITIONS} partitions, each consumer on one core\n")
     print("| consumer | messages/s | CPU µs a message | MB after a third | MB at the end |")

@@ -125,6 +125,11 @@ def test_times_become_utc_and_a_message_without_one_has_that_of_its_record() -> 
             "repeated_field",
             id="twice, hidden",
         ),
+        pytest.param(
+            json.dumps(PRICE).replace('"price"', '"price" \n: 1, "price"').encode(),
+            "repeated_field",
+            id="twice, spaced",
+        ),
         pytest.param(json.dumps(PRICE).replace("3800.25", "NaN").encode(), "wrong_value", id="NaN"),
         pytest.param(json.dumps(PRICE).replace("3800.25", "1e999").encode(), "wrong_value", id="infinite"),
         pytest.param(json.dumps(PRICE).replace("3800.25", "9" * 5_000).encode(), "not_json", id="5,000 digits"),
