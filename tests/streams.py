@@ -188,7 +188,7 @@ class Stream:
         started = time.monotonic()
         while not is_so():
             assert time.monotonic() - started < timeout_s, f"waited in vain for {what}:\n{self.last_words()}"
-            time.sleep(0.05)
+            time.sleep(0.25)  # to look is to have the warehouse open, which keeps consumers out
         return time.monotonic() - started
 
     def wait_for_all(self, sent: Sent, *, timeout_s: float = 120) -> float:

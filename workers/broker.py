@@ -22,6 +22,8 @@ LONGEST_HOLD_MS: Final = 24 * 3_600_000
 """Between two polls. A consumer holds its messages back as long as the warehouse is away; its heartbeat says that it
 lives, and not to poll is all the back-pressure that Kafka needs."""
 
+STOP_S: Final = 3.0
+
 MOST_DEAD_LETTER_BYTES: Final = 16 * 1024 * 1024
 """A dead letter keeps its message whole, and what is wrong with it may be its size."""
 
@@ -184,8 +186,10 @@ async def _started(client: AIOKafkaConsumer | AIOKafkaProducer) -> AsyncIterator
 
 
 async def _stopped(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
-    with suppress(KafkaError):  # it says goodbye to a broker that may not be there
-        await client.stop()
+    # It says goodbye to a broker that may not be there, and would wait for its answer without an end.
+    with suppress(KafkaError, TimeoutError):
+        async with asyncio.timeout(STOP_S):
+            await client.stop()
 
 
 def _connection(settings: StreamSettings) -> dict[str, Any]:

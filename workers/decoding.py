@@ -10,7 +10,7 @@ from typing import Final
 import pyarrow as pa
 
 from workers.errors import RejectedMessage
-from workers.messages import Event, Received, Topic, decode
+from workers.messages import BITCOIN, Event, Received, Topic, decode
 from workers.sinks import EventSlice, Place
 
 DECODED_AT_ONCE: Final = 500
@@ -98,6 +98,14 @@ class Decoded:
             rejected=len(self.letters) if quarantine is None else quarantine.num_rows,
             quarantine=quarantine,
         )
+
+
+def warm_up() -> None:
+    """Return when what the first table needs is imported: pyarrow imports pandas then, which takes seconds.
+
+    On the event loop they would cost a consumer the membership of its group.
+    """
+    Decoded(place=("", 0), topic=BITCOIN, start=None, end=0).slice()
 
 
 async def decode_all(place: Place, messages: Sequence[Received], *, topic: Topic, start: int | None) -> Decoded:

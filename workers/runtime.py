@@ -24,7 +24,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 
 from workers.broker import Broker, broker_away
 from workers.dead_letters import DeadLetters
-from workers.decoding import Decoded, decode_all
+from workers.decoding import Decoded, decode_all, warm_up
 from workers.errors import BrokerAway, DeadLettersRefused, EventsLost, WarehouseError
 from workers.messages import Topic
 from workers.meters import ConsumerMeters
@@ -68,6 +68,7 @@ class Consumer:
         EventsLost
             Kafka no longer has messages that were not loaded.
         """
+        await asyncio.to_thread(warm_up)
         consuming = asyncio.create_task(self._consume(stopping))
         told = asyncio.create_task(stopping.wait())
         await asyncio.wait({consuming, told}, return_when=asyncio.FIRST_COMPLETED)
