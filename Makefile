@@ -32,7 +32,7 @@ demo: export INSIGHT_STATE_URL = sqlite:///$(DEMO_HOME)/state.db
 demo: export INSIGHT_PORT := $(or $(INSIGHT_PORT),8000)
 demo: export INSIGHT_API_URL = http://127.0.0.1:$(INSIGHT_PORT)
 demo: setup ## Build everything from synthetic data (or DATA=dir) and serve it until ctrl-C
-	@test -n "$(DATA)" -o -f $(DEMO_DATA)/Tax_amount.csv || $(BIN)/insight generate --out $(DEMO_DATA)
+	@test -n "$(DATA)" -o -f $(DEMO_DATA)/streams/news.jsonl || $(BIN)/insight generate --out $(DEMO_DATA)
 	@$(BIN)/insight pipeline run --data "$(or $(DATA),$(DEMO_DATA))" --if-changed
 	@export INSIGHT_API_KEY=$$($(BIN)/insight keys create demo --days 7 --quiet) && \
 	  { trap 'kill $$(jobs -p) 2>/dev/null' EXIT; $(BIN)/insight welcome & $(BIN)/insight serve; }

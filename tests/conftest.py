@@ -60,10 +60,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the scores that tests have recorded, with those of their processes."""
+    """Show what tests have scored and counted: that they passed says little."""
     for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
         for name, value in report.user_properties:
-            if name == "score":
+            if name in ("score", "counts"):
                 terminalreporter.write_sep("-", report.nodeid)
                 terminalreporter.write_line(str(value))
 

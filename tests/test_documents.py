@@ -11,6 +11,7 @@ from api.settings import Settings
 from clients.settings import LlmSettings
 from tests.conftest import REPOSITORY
 from workers.settings import WorkerSettings
+from workers.stream_settings import StreamSettings
 
 _ROW = re.compile(r"^\| `([A-Z_]+)` \| (.*?) \|", flags=re.MULTILINE)
 _DBT_VARIABLE = re.compile(r"env_var\('(\w+)', '([^']*)'\)")
@@ -44,7 +45,13 @@ def written(default: object) -> str | None:
 
 
 @pytest.mark.parametrize(
-    ("section", "settings"), [("Service", Settings), ("Pipeline", WorkerSettings), ("Language model", LlmSettings)]
+    ("section", "settings"),
+    [
+        ("Service", Settings),
+        ("Pipeline", WorkerSettings),
+        ("Streams", StreamSettings),
+        ("Language model", LlmSettings),
+    ],
 )
 def test_the_page_of_settings_names_each_with_its_default(section: str, settings: type[BaseSettings]) -> None:
     assert documented(section) == defaults(settings)

@@ -26,20 +26,22 @@ _console = Console(stderr=True)
 
 
 def generate(
-    out: Annotated[Path, typer.Option(help="Folder to write the five CSV files into.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the five CSV files and `streams/` into.")],
     scale: Annotated[float, typer.Option(help="1 is 52,924 sales lines; 20 is a million.")] = 1.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 2019,
     as_json: AsJson = False,
 ) -> None:
-    """Write synthetic shop data of the same shape as the real one."""
+    """Write synthetic shop data of the same shape as the real one, and recordings of Bitcoin prices and news."""
     from workers.generate import generate as generate_data
+    from workers.generate_streams import generate_streams
 
     with _progress() as progress:
         task = progress.add_task("Generating", total=100)
         data = generate_data(
             out, scale=scale, seed=seed, progress=lambda percent: progress.update(task, completed=percent)
         )
-    rows = {file.path.name: file.rows for file in data.files}
+    files = (*data.files, *generate_streams(out, seed=seed))
+    rows = {file.path.relative_to(out).as_posix(): file.rows for file in files}
     typer.echo(json.dumps(rows) if as_json else "\n".join(f"{name}: {count:,} rows" for name, count in rows.items()))
 
 
@@ -64,6 +66,14 @@ def publish(as_json: AsJson = False) -> None:
     """Build, test and publish what is loaded already."""
     with _progress() as progress:
         version = _pipeline().publish(_watcher(progress))
+    _tell_published(version, as_json=as_json)
+
+
+@commands.command("refresh")
+def refresh(as_json: AsJson = False) -> None:
+    """Build, test and publish what new events feed; nothing, where there are none."""
+    with _progress() as progress:
+        version = _pipeline().refresh(_watcher(progress))
     _tell_published(version, as_json=as_json)
 
 

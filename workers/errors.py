@@ -12,9 +12,21 @@ Every error says what happened (`message`) and what to do about it (`hint`), eac
     ├── BuildError              dbt could not build the marts, or a test failed; nothing was published
     ├── SegmentsError           the customers could not be put into segments; nothing was published
     ├── PipelineBusyError       another run is under way
+    ├── RejectedMessage         a message is not what its topic promises: it becomes a dead letter
+    ├── StreamError             messages cannot be taken or sent
+    │   ├── BrokerAway              Kafka does not answer, or refuses for now: try again later
+    │   ├── DeadLettersRefused      a dead letter cannot be written: its partition waits, others go on
+    │   └── EventsLost              messages are gone that were not loaded yet: an operator has to decide
+    ├── ApiError                a source API did not give what was asked for
+    │   ├── ApiAway                 not now: no answer, too busy, budget used up: try again later
+    │   └── ApiRefused              not this way: a wrong key, a wrong parameter; an operator has to act
     ├── PublicationError        a version cannot be published or gone back to; the one before serves on
     └── WarehouseError          the warehouse refused; nothing was committed
         └── WarehouseLockedError    another process kept the warehouse for too long
+
+A consumer knows three outcomes. Reject: `RejectedMessage`. Try again later, holding its messages back:
+`WarehouseError`, `BrokerAway`, `DeadLettersRefused`. Stop before anything is committed: `EventsLost`, and whatever
+is not in this tree.
 """
 
 
@@ -83,3 +95,59 @@ class SegmentsError(WorkerError):
 
 class PipelineBusyError(WorkerError):
     """Another run of the pipeline is under way."""
+
+
+class RejectedMessage(WorkerError):
+    """A message is not what its topic promises.
+
+    Attributes
+    ----------
+    kind
+        What is wrong, as a word: the class of the error in a dead letter's headers, and in metrics.
+
+    """
+
+    def __init__(self, message: str, *, kind: str) -> None:
+        """Keep what is wrong; the text holds names of fields, never their values."""
+        super().__init__(message, hint="Mend its producer; then: insight stream deadletters replay")
+        self.kind = kind
+
+
+class StreamError(WorkerError):
+    """Messages cannot be taken or sent."""
+
+
+class BrokerAway(StreamError):
+    """Kafka does not answer, or refuses for now."""
+
+
+class DeadLettersRefused(StreamError):
+    """A dead letter cannot be written."""
+
+
+class EventsLost(StreamError):
+    """Messages are gone that were not loaded yet."""
+
+
+class ApiError(WorkerError):
+    """A source API did not give what was asked for."""
+
+
+class ApiAway(ApiError):
+    """No answer for now.
+
+    Attributes
+    ----------
+    retry_after_s
+        How long the API asks to be left alone, in seconds; None, if it does not say.
+
+    """
+
+    def __init__(self, message: str, *, hint: str, retry_after_s: float | None = None) -> None:
+        """Keep the texts, and how long to wait."""
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class ApiRefused(ApiError):
+    """The API will not answer a request like this one, however often it is repeated."""

@@ -7,7 +7,7 @@ that turns out to be wrong never touches the warehouse, and the warehouse is hel
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,9 +18,10 @@ from time import monotonic
 from typing import Final
 
 import duckdb
+import pyarrow as pa
 
 from workers.checking import RowChecker
-from workers.errors import SettingError, SourceError, UnreadableFileError
+from workers.errors import SettingError, SourceError, UnknownFileKindError, UnreadableFileError
 from workers.records import FILE_SUFFIXES, in_batches, open_records
 from workers.sinks import LoadOutcome, ParsedFile, Warehouse
 
@@ -115,6 +116,22 @@ def ingest(data: Path, *, warehouse: Warehouse, progress: ProgressListener | Non
         reports.append(_load_file(path, warehouse=warehouse, known=known, meter=meter))
         meter.end_file(path, rows_read=reports[-1].rows_read)
     return LoadReport(files=tuple(reports), ignored=ignored, seconds=monotonic() - started)
+
+
+@contextmanager
+def checked_rows(path: Path, *, kind: str) -> Iterator[tuple[Iterable[pa.Table], Iterable[pa.Table]]]:
+    """The rows of a file of that kind, typed, and those that cannot be read with the reason, for the time of the block.
+
+    Raises
+    ------
+    SourceError
+        The file is of another kind, or cannot be loaded.
+    """
+    with _scratch_database() as scratch:
+        checker = _check_file(path, scratch=scratch, meter=_Meter((path,), None))
+        if checker.kind.name != kind:
+            raise UnknownFileKindError(f"{path.name} holds {checker.kind.name}", hint=f"Name a file of {kind}")
+        yield checker.good_batches(), checker.rejected_batches()
 
 
 class _Meter:

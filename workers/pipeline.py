@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from time import monotonic
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -18,18 +20,14 @@ from api.opened import open_publication
 from api.warehouse import EngineLimits
 from workers.errors import PipelineBusyError, PublicationError, SourceError
 from workers.ingest import FileReport, LoadProgress, LoadReport, LoadStatus, ingest
+from workers.messages import TOPICS
 from workers.publish import PublicationStore
-from workers.segments import (
-    DEPENDENTS,
-    CustomerSegments,
-    ProjectCopy,
-    promoted_model,
-    require_libraries,
-    segment_customers,
-)
+from workers.raw_tables import EVENT_TABLES
+from workers.recordings import RECORDINGS, replay
+from workers.segments import DEPENDENTS, ProjectCopy, promoted_model, require_libraries, segment_customers
 from workers.settings import WorkerSettings
-from workers.sinks import open_warehouse, read_warehouse_url
-from workers.transform import BuildProgress, BuildResult, build_marts
+from workers.sinks import Warehouse, open_warehouse, read_warehouse_url
+from workers.transform import BuildProgress, BuildResult, build_marts, fed_by
 
 # The service's default limits.
 _REHEARSAL = EngineLimits(memory_mb=512, threads=2, connections=1, query_timeout=timedelta(seconds=30))
@@ -46,6 +44,28 @@ class Watcher:
     loaded: Callable[[LoadReport], None]
     building: Callable[[BuildProgress], None]
     built: Callable[[BuildResult], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingredients:
+    """What marts are made of: a hash of files, definitions and as-of date, and one of each event table's offsets."""
+
+    base: str
+    topics: Mapping[str, str]
+
+    def __str__(self) -> str:
+        """The fingerprint that a publication carries."""
+        return " ".join((self.base, *(f"{name}={value}" for name, value in self.topics.items())))
+
+    @classmethod
+    def read(cls, fingerprint: str) -> Ingredients:
+        """What a fingerprint says; of one that says nothing, something that equals nothing else."""
+        base, *topics = fingerprint.split() or [""]
+        return cls(base=base, topics=dict(topic.split("=", 1) for topic in topics if "=" in topic))
+
+    def topics_that_differ(self, other: Ingredients) -> tuple[str, ...]:
+        """The event tables of which the other has other events."""
+        return tuple(name for name, value in other.topics.items() if self.topics.get(name) != value)
 
 
 class Pipeline:
@@ -79,9 +99,24 @@ class Pipeline:
         with self._alone():
             self._load(data, watcher)
             current = self._store.current()
-            if current is not None and self._store.fingerprint(current) == self._fingerprint():
+            if current is not None and self._store.fingerprint(current) == str(self._ingredients()):
                 return current
             return self._build_and_publish(watcher)
+
+    def refresh(self, watcher: Watcher) -> str:
+        """Build and test what new events feed, and publish; the current version comes back where there are none.
+
+        Where files or definitions are new too, or nothing is published yet, all is built. Raises as `run` does.
+        """
+        with self._alone():
+            current = self._store.current()
+            before = Ingredients.read(self._store.fingerprint(current) or "") if current is not None else None
+            now = self._ingredients()
+            if current is not None and before == now:
+                return current
+            if before is None or before.base != now.base:
+                return self._build_and_publish(watcher)
+            return self._build_and_publish(watcher, topics=before.topics_that_differ(now))
 
     def publish(self, watcher: Watcher) -> str:
         """Build, test and publish what is loaded already; the new version comes back. Raises as `run` does."""
@@ -102,50 +137,77 @@ class Pipeline:
     def _load(self, data: Path, watcher: Watcher) -> None:
         with open_warehouse(self._settings.warehouse_url) as warehouse:
             report = ingest(data, warehouse=warehouse, progress=watcher.loading)
+            report = replace(report, files=(*report.files, *_replay_recordings(data, warehouse)))
         watcher.loaded(report)
         _refuse_failures(report)
 
-    def _fingerprint(self) -> str:
-        """A hash of what the marts are made of: the loaded files, the definitions, the as-of date, the model."""
+    def _ingredients(self) -> Ingredients:
+        """What the marts are made of now, the model that puts customers into segments included."""
         return self._with_model(self._sources())
 
-    def _with_model(self, sources: str) -> str:
-        return hashlib.sha256(f"{sources} {promoted_model(self._settings)}".encode()).hexdigest()
+    def _with_model(self, sources: Ingredients) -> Ingredients:
+        return replace(sources, base=_hash([sources.base, str(promoted_model(self._settings))]))
 
-    def _sources(self) -> str:
+    def _sources(self) -> Ingredients:
         with open_warehouse(self._settings.warehouse_url) as warehouse:
+            warehouse.ensure_raw_tables()
             parts = [str(self._settings.as_of), *sorted(warehouse.loaded_hashes())]
+            positions = warehouse.stream_positions()
         project = self._settings.dbt_project_dir
         files = [path for folder in (project, project.parent / "semantic_models") for path in _definitions(folder)]
         parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        by_topic = {topic: [each for each in positions if each.event_table == topic] for topic in EVENT_TABLES}
+        return Ingredients(
+            base=_hash(parts),
+            topics={
+                name: _hash([f"{each.topic}/{each.partition}@{each.next_offset}" for each in found])
+                for name, found in by_topic.items()
+            },
+        )
 
-    def _build_and_publish(self, watcher: Watcher) -> str:
+    def _build_and_publish(self, watcher: Watcher, *, topics: Collection[str] | None = None) -> str:
+        """Build everything, or what these event tables feed, and publish it."""
         settings, file = self._settings, warehouse_file(self._settings.warehouse_url)
         if settings.segments:
             require_libraries()
-        # Before the build, as it waits for a warehouse that somebody else has open, and dbt does not.
-        sources = self._sources()
-        project = ProjectCopy(settings.dbt_project_dir, file.parent / "dbt-target" / "project")
+        with open_warehouse(settings.warehouse_url) as warehouse, ExitStack() as kept:
+            # Before the build: what comes during it is no part of it.
+            sources = self._sources()
+            kept.enter_context(warehouse.reserved())
+            built, segments = self._build(file, sources, watcher, topics)
+            watcher.built(built)
+
+            def rehearse(candidate: Path) -> None:
+                kept.close()  # the marts are copied: whoever waits for the warehouse may have it
+                _rehearse(candidate)
+
+            fingerprint = str(self._with_model(sources))
+            return self._store.publish(file, built, fingerprint=fingerprint, rehearse=rehearse, segments=segments)
+
+    def _build(
+        self, file: Path, sources: Ingredients, watcher: Watcher, topics: Collection[str] | None
+    ) -> tuple[BuildResult, Mapping[str, Any] | None]:
+        """The build, and the model that put the customers into segments."""
+        project = ProjectCopy(self._settings.dbt_project_dir, file.parent / "dbt-target" / "project")
         project.renew()
         build = partial(
             build_marts,
             project.path,
             warehouse=file,
             target=file.parent / "dbt-target",
-            as_of=settings.as_of,
+            as_of=self._settings.as_of,
             progress=watcher.building,
         )
+        if topics is not None:
+            # Who is in which segment stays: that is decided where all is built.
+            return build(select=fed_by(topics)), self._store.segments()
         built = build()
-        segments = CustomerSegments(document=None, notes=())
-        if settings.segments:
-            candidate = self._store.candidate(file, built, fingerprint=sources)
-            segments = segment_customers(candidate, settings, project, asking=partial(_tell, watcher))
-            built = built.amended(build(select=DEPENDENTS) if segments.document else None, warnings=segments.notes)
-        watcher.built(built)
-        return self._store.publish(
-            file, built, fingerprint=self._with_model(sources), rehearse=_rehearse, segments=segments.document
-        )
+        if not self._settings.segments:
+            return built, None
+        candidate = self._store.candidate(file, built, fingerprint=str(sources))
+        segments = segment_customers(candidate, self._settings, project, asking=partial(_tell, watcher))
+        later = build(select=(DEPENDENTS,)) if segments.document else None
+        return built.amended(later, warnings=segments.notes), segments.document
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -175,11 +237,33 @@ def warehouse_file(url: str) -> Path:
     return Path(str(read_warehouse_url(url).database))
 
 
+def _hash(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
 def _definitions(folder: Path) -> list[Path]:
     """The files below the folder that say what to build, in a fixed order."""
     # Relative, as the folder itself may lie below a `target`.
     found = (path for path in folder.rglob("*") if _BUILT not in path.relative_to(folder).parts)
     return sorted(path for path in found if path.suffix in _DEFINITIONS and path.is_file())
+
+
+def _replay_recordings(data: Path, warehouse: Warehouse) -> Iterator[FileReport]:
+    """What became of the recordings beside the files: `streams/<topic>.jsonl`."""
+    for topic in TOPICS.values():
+        if (path := data / RECORDINGS / f"{topic.name}.jsonl").is_file():
+            started = monotonic()
+            done = replay(path, topic, warehouse=warehouse)
+            is_new = done.loaded or done.rejected
+            yield FileReport(
+                file_name=f"{RECORDINGS}/{path.name}",
+                status=LoadStatus.LOADED if is_new else LoadStatus.ALREADY_LOADED,
+                kind=topic.name,
+                rows_read=done.messages,
+                rows_loaded=done.loaded,
+                rows_quarantined=done.rejected,
+                seconds=monotonic() - started,
+            )
 
 
 def _refuse_failures(report: LoadReport) -> None:

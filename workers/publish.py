@@ -70,6 +70,14 @@ class PublicationStore:
         except Unavailable:
             return None
 
+    def segments(self) -> Mapping[str, Any] | None:
+        """The model that put the current version's customers into segments, as plain data; None if they are in none."""
+        current = self.current()
+        if current is None or not (file := self._folder.path(current) / SEGMENTS_FILE).is_file():
+            return None
+        document: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return document
+
     def publish(
         self,
         warehouse: Path,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workers.errors import SettingError
+
+_Settings = TypeVar("_Settings", bound=BaseSettings)
 
 _PROJECT = Path(__file__).resolve().parent.parent
 
@@ -43,7 +46,12 @@ class WorkerSettings(BaseSettings):
 
 
 def read_settings() -> WorkerSettings:
-    """The settings of this process.
+    """The settings of this process; raises as `read` does."""
+    return read(WorkerSettings)
+
+
+def read(kind: type[_Settings]) -> _Settings:
+    """Settings of the kind, from the environment.
 
     Raises
     ------
@@ -51,7 +59,7 @@ def read_settings() -> WorkerSettings:
         A value is wrong; the message names its variable.
     """
     try:
-        return WorkerSettings()
+        return kind()
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False)
         text = "; ".join(f"INSIGHT_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}" for item in faults)

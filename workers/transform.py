@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -64,7 +64,7 @@ def build_marts(
     target: Path,
     as_of: date | None,
     progress: Callable[[BuildProgress], None],
-    select: str | None = None,
+    select: Sequence[str] | None = None,
 ) -> BuildResult:
     """Seeds, snapshots, models and tests, built into the warehouse file. Blocks; nobody else may have the file open.
 
@@ -85,7 +85,7 @@ def build_marts(
     arguments += ["--target-path", str(target.resolve()), "--log-path", str(target.resolve()), "--quiet", "--no-print"]
     arguments += ["--log-level", "none", "--log-level-file", "none", "--no-use-colors"]
     arguments += ["--vars", f"{{as_of: '{as_of or ''}'}}"]
-    arguments += ["--select", select] if select else []
+    arguments += ["--select", *select] if select else []
     earlier = _run_results(target) if select else None
     try:
         outcome = dbtRunner(callbacks=[partial(_hear, progress)]).invoke(arguments)
@@ -101,14 +101,22 @@ def build_marts(
     raise BuildError(_describe_failures(results, warehouse), hint=_HINT)
 
 
-def _run_results(target: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((target / _RUN_RESULTS).read_text(encoding="utf-8"))
+def fed_by(event_tables: Iterable[str]) -> tuple[str, ...]:
+    """What these tables of the source `streaming` feed: the models after them, and every test that looks at one."""
+    return tuple(f"source:streaming.{name}+" for name in event_tables)
+
+
+def _run_results(target: Path) -> dict[str, Any] | None:
+    """What dbt tells of the build before, None where there is none."""
+    if not (file := target / _RUN_RESULTS).is_file():
+        return None
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return found
 
 
 def _join_run_results(target: Path, earlier: dict[str, Any]) -> None:
     """Have the file tell of the whole build: each node as it went last."""
-    now = _run_results(target)
+    now = _run_results(target) or {"results": []}
     joined = {result["unique_id"]: result for result in (*earlier["results"], *now["results"])}
     (target / _RUN_RESULTS).write_text(json.dumps(now | {"results": list(joined.values())}), encoding="utf-8")
 

@@ -80,7 +80,7 @@ _MUTATIONS = (
         old="left join coupons",
         new="inner join coupons",
         build="fct_sales",
-        data_tests=("no_sales_line_is_lost_or_invented", "row_count_equal_fct_sales_ref_stg_ecommerce__online_sales_"),
+        data_tests=("no_sales_line_is_lost_or_invented", "row_count_equal_fct_sales_ref_int_sales_lines_"),
     ),
     Mutation(
         mistake="a category without coupon gets a discount",

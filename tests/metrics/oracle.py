@@ -66,12 +66,19 @@ _LINE = {
     "sale": "transaction_id || '-' || product_sku",
     "transaction": "transaction_id",
 }
-_PRICE = {**_TIME, **_PARTS, **_CALENDAR, "bitcoin__volatility_category": "volatility_category"}
+_PRICE = {
+    **_TIME,
+    **_PARTS,
+    **_CALENDAR,
+    "bitcoin__event_at__hour": "date_trunc('hour', event_at)",
+    "bitcoin__volatility_category": "volatility_category",
+}
 _ARTICLE = {
     **_TIME,
     **_PARTS,
     **_CALENDAR,
     "news": "url",
+    "news__published_at__hour": "date_trunc('hour', published_at)",
     "news__category": "category",
     "news__source_name": "source_name",
     "news__has_crypto_mention": "is_crypto",

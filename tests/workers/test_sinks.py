@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from workers.errors import SettingError, WarehouseError, WarehouseLockedError
-from workers.sinks import LoadOutcome, ParsedFile, open_warehouse
+from workers.sinks import EventSlice, LoadOutcome, ParsedFile, open_warehouse
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +32,8 @@ CONTRACT = {
     " rows_loaded BIGINT, rows_quarantined BIGINT, seconds DOUBLE, loaded_at TIMESTAMP",
     "rejected_records": "file_hash VARCHAR, file_name VARCHAR, file_kind VARCHAR, line_number BIGINT,"
     " column_name VARCHAR, reason VARCHAR, raw_value VARCHAR, loaded_at TIMESTAMP",
+    "consumer_offsets": "kafka_topic VARCHAR, kafka_partition INTEGER, event_table VARCHAR, next_offset BIGINT,"
+    " rows_loaded BIGINT, rows_rejected BIGINT, updated_at TIMESTAMP",
 }
 FILE_ORIGIN = ", file_hash VARCHAR, line_number BIGINT, loaded_at TIMESTAMP"
 EVENTS = (
@@ -79,7 +81,7 @@ def test_the_raw_tables_are_those_of_the_contract_and_making_them_twice_keeps_th
         " FROM duckdb_columns() WHERE schema_name = 'raw' GROUP BY 1",
     )
     files = {
-        name: columns + ("" if name in ("load_files", "rejected_records") else FILE_ORIGIN)
+        name: columns + ("" if name in ("load_files", "rejected_records", "consumer_offsets") else FILE_ORIGIN)
         for name, columns in CONTRACT.items()
     }
     assert dict(found) == files | dict.fromkeys(("bitcoin_events", "news_events", "sales_events"), EVENTS)
@@ -260,3 +262,80 @@ def test_a_file_that_is_no_warehouse_is_a_clear_error(tmp_path: Path) -> None:
         pytest.raises(WarehouseError, match=r"refused: .*valid DuckDB"),
     ):
         warehouse.ensure_raw_tables()
+
+
+def price_events(first: int, last: int, *, start: int | None, topic: str = "bitcoin") -> EventSlice:
+    count = last - first
+    events = {
+        "kafka_topic": [topic] * count,
+        "kafka_partition": pa.array([0] * count, pa.int32()),
+        "kafka_offset": range(first, last),
+        "message_key": [None] * count,
+        "schema_version": pa.array([1] * count, pa.int32()),
+        "payload": ["{}"] * count,
+        "event_at": pa.array([datetime(2019, 1, 1)] * count, pa.timestamp("us")),  # noqa: DTZ001 - naive UTC
+    }
+    return EventSlice(
+        topic=topic, partition=0, start=start, end=last, event_table="bitcoin_events", rows=pa.table(events), rejected=1
+    )
+
+
+def test_events_and_their_offset_are_one_transaction(tmp_path: Path) -> None:
+    path = tmp_path / "w.duckdb"
+    with open_warehouse(f"duckdb:///{path}") as warehouse:
+        warehouse.ensure_raw_tables()
+        assert (
+            warehouse.store_events([price_events(0, 3, start=None), price_events(5, 6, start=None, topic="b2")])
+            == set()
+        )
+        assert warehouse.store_events([price_events(3, 7, start=3)]) == set()
+        assert warehouse.event_offsets([("bitcoin", 0), ("b2", 0), ("bitcoin", 1)]) == {("bitcoin", 0): 7, ("b2", 0): 6}
+        with pytest.raises(WarehouseError):  # the second slice's row is there already
+            warehouse.store_events([price_events(7, 9, start=7), price_events(5, 6, start=6, topic="b2")])
+        assert warehouse.event_offsets([("bitcoin", 0)]) == {("bitcoin", 0): 7}
+        positions = warehouse.stream_positions()
+    assert [(each.topic, each.rows_loaded, each.rows_rejected) for each in positions] == [
+        ("b2", 1, 1),
+        ("bitcoin", 7, 2),
+    ]
+    assert rows(
+        path, "SELECT count(*), count(DISTINCT kafka_offset) FROM raw.bitcoin_events WHERE kafka_topic = 'bitcoin'"
+    ) == [(7, 7)]
+
+
+def test_a_writer_that_was_overtaken_writes_nothing_of_that_partition_and_all_of_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "w.duckdb"
+    with open_warehouse(f"duckdb:///{path}") as warehouse:
+        warehouse.ensure_raw_tables()
+        warehouse.store_events([price_events(0, 5, start=None)])
+        late = [price_events(0, 3, start=None), price_events(0, 2, start=None, topic="b2")]
+        assert warehouse.store_events(late) == {("bitcoin", 0)}
+        assert warehouse.store_events([price_events(4, 9, start=4)]) == {("bitcoin", 0)}
+        assert warehouse.store_events([price_events(9, 12, start=9)]) == {("bitcoin", 0)}
+        assert warehouse.event_offsets([("bitcoin", 0), ("b2", 0)]) == {("bitcoin", 0): 5, ("b2", 0): 2}
+    assert rows(path, "SELECT count(*) FROM raw.bitcoin_events") == [(7,)]
+
+
+def test_an_operator_may_go_on_at_an_offset_and_only_where_something_was_loaded(tmp_path: Path) -> None:
+    with open_warehouse(f"duckdb:///{tmp_path / 'w.duckdb'}") as warehouse:
+        warehouse.ensure_raw_tables()
+        warehouse.store_events([price_events(0, 5, start=None)])
+        warehouse.skip_to(("bitcoin", 0), 100)
+        assert warehouse.event_offsets([("bitcoin", 0)]) == {("bitcoin", 0): 100}
+        with pytest.raises(SettingError, match="bitcoin/1"):
+            warehouse.skip_to(("bitcoin", 1), 5)
+
+
+def test_who_has_reserved_the_warehouse_finds_it_closed_and_the_others_wait(tmp_path: Path) -> None:
+    path = tmp_path / "w.duckdb"
+    with (
+        open_warehouse(f"duckdb:///{path}") as builder,
+        open_warehouse(f"duckdb:///{path}", lock_timeout=timedelta(seconds=0.3)) as consumer,
+    ):
+        builder.ensure_raw_tables()
+        with builder.reserved():
+            with pytest.raises(WarehouseLockedError):
+                consumer.store_events([price_events(0, 5, start=None)])
+            with duckdb.connect(path) as connection:
+                connection.execute("CREATE TABLE built (i INTEGER)")
+        assert consumer.store_events([price_events(0, 5, start=None)]) == set()

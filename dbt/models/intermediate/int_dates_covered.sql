@@ -2,7 +2,7 @@ with
 
 fact_dates as (
 
-    select transaction_date as date_day from {{ ref("stg_ecommerce__online_sales") }}
+    select transaction_date as date_day from {{ ref("int_sales_lines") }}
     union distinct
     select spend_date as date_day from {{ ref("stg_ecommerce__marketing_spend") }}
     union distinct

@@ -2,7 +2,7 @@ with
 
 sales as (
 
-    select * from {{ ref("stg_ecommerce__online_sales") }}
+    select * from {{ ref("int_sales_lines") }}
 
 ),
 

@@ -25,9 +25,7 @@ restart as (
 
     select min(events.event_at) as event_at from events
     where
-        events.loaded_at >= (
-            select coalesce(max(published.loaded_at), timestamp '1900-01-01') from {{ this }} as published
-        )
+        {{ new_since("events.loaded_at") }}
 
 )
 {% endif %}

@@ -7,9 +7,7 @@ articles as (
     select stg.* from {{ ref("stg_streaming__news") }} as stg
     {% if is_incremental() %}
     where
-        stg.loaded_at >= (
-            select coalesce(max(published.loaded_at), timestamp '1900-01-01') from {{ this }} as published
-        )
+        {{ new_since("stg.loaded_at") }}
     {% endif %}
 
 )

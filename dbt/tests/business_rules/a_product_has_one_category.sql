@@ -4,6 +4,6 @@
 select
     product_sku,
     count(distinct product_category) as categories
-from {{ ref("stg_ecommerce__online_sales") }}
+from {{ ref("int_sales_lines") }}
 group by product_sku
 having count(distinct product_category) > 1

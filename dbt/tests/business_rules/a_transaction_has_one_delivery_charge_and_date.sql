@@ -5,6 +5,6 @@ select
     transaction_id,
     count(distinct delivery_charges) as charges,
     count(distinct transaction_date) as dates
-from {{ ref("stg_ecommerce__online_sales") }}
+from {{ ref("int_sales_lines") }}
 group by transaction_id
 having count(distinct delivery_charges) > 1 or count(distinct transaction_date) > 1

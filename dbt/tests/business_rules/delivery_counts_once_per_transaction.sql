@@ -17,7 +17,7 @@ charges as (
     select
         transaction_id,
         max(delivery_charges) as charged
-    from {{ ref("stg_ecommerce__online_sales") }}
+    from {{ ref("int_sales_lines") }}
     group by transaction_id
 
 )

@@ -4,7 +4,7 @@ known_customers as (
 
     select customer_id from {{ ref("stg_ecommerce__customers") }}
     union distinct
-    select customer_id from {{ ref("stg_ecommerce__online_sales") }}
+    select customer_id from {{ ref("int_sales_lines") }}
 
 )
 

@@ -6,7 +6,7 @@ staged as (
     select
         transaction_id,
         product_sku
-    from {{ ref("stg_ecommerce__online_sales") }}
+    from {{ ref("int_sales_lines") }}
 
 ),
 

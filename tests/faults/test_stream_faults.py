@@ -1,0 +1,341 @@
+"""R1 to R6: consumers, the broker, the dead letter topic and the warehouse fail, on a real Kafka.
+
+Nothing is lost, nothing doubled. What was counted stands in the report of the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from tests import kafka as kafka_plugin
+from tests.kafka import KafkaBroker
+from tests.services import free_port
+from tests.streams import VERSION_1, Messages, Sent, Stream, price, streaming
+
+kafka = kafka_plugin.kafka
+
+Record = Callable[[str, object], None]
+
+OUTAGE_S = 60
+"""R6: how long the warehouse is taken."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Outage:
+    """A warehouse that somebody else has open, while messages come and the consumer waits."""
+
+    stream: Stream
+    holder: subprocess.Popen[bytes]
+    began: float
+    sent: Sent
+    health_port: int
+
+
+@pytest.fixture(scope="module")
+def outage(kafka: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outage]:
+    """R6's minute: it passes while the other tests run."""
+    port = free_port()
+    with streaming(kafka, tmp_path_factory.mktemp("outage"), INSIGHT_STREAM_PORT=str(port)) as stream:
+        stream.create_topics({"bitcoin": 2})
+        stream.start()
+        sent = stream.send({("bitcoin", number % 2): [(price(number), VERSION_1)] for number in range(2)})
+        stream.wait_for_all(sent)
+        script = (
+            "import duckdb, sys, time\n"
+            "while True:\n"
+            "    try: held = duckdb.connect(sys.argv[1]); break\n"
+            "    except duckdb.IOException: time.sleep(0.01)\n"
+            "print('held', flush=True); time.sleep(float(sys.argv[2]))"
+        )
+        command = [sys.executable, "-c", script, str(stream.warehouse), str(OUTAGE_S)]
+        holder = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        began = time.monotonic()
+        messages = {
+            ("bitcoin", place): [(price(n * 2 + place), VERSION_1) for n in range(5, 5_000)] for place in (0, 1)
+        }
+        sent |= stream.send(messages)
+        yield Outage(stream=stream, holder=holder, began=began, sent=sent, health_port=port)
+        holder.kill()
+
+
+@pytest.mark.usefixtures("outage")
+@pytest.mark.parametrize(
+    ("kills", "events", "partitions"),
+    [
+        pytest.param(10, 60_000, {"bitcoin": 3}, id="10 kills"),
+        pytest.param(100, 1_000_000, {"bitcoin": 6, "news": 6, "sales": 6}, id="100 kills", marks=pytest.mark.full),
+    ],
+)
+def test_consumers_that_are_killed_lose_and_double_nothing(
+    kafka: KafkaBroker,
+    tmp_path: Path,
+    record_property: Record,
+    kills: int,
+    events: int,
+    partitions: dict[str, int],
+) -> None:
+    drawn = random.Random(1)
+    places = [(topic, number) for topic, count in partitions.items() for number in range(count)]
+    with streaming(kafka, tmp_path) as stream:
+        stream.create_topics(partitions)
+        sent: Sent = {}
+        bad: Sent = {}
+        share = events // kills
+        consumer = stream.start()
+        for kill in range(kills):
+            messages: Messages = defaultdict(list)
+            for number in range(kill * share, (kill + 1) * share):
+                value = b"{" if number % 500 == 7 else price(number)
+                messages[places[number % len(places)]].append((value, VERSION_1))
+            acknowledged = stream.send(messages)
+            sent |= acknowledged
+            bad |= {place: value for place, value in acknowledged.items() if value == b"{"}
+            time.sleep(drawn.uniform(0.0, 3.0))  # a start takes one or two of them
+            stream.kill(consumer)
+            consumer = stream.start()
+        caught_up_s = stream.wait_for_all(sent, timeout_s=120)
+        assert stream.stop(consumer) == 0
+        counts = stream.assert_each_once(sent, bad=bad)
+    record_property("counts", f"R1: {kills} kills; {counts}; caught up in {caught_up_s:.1f} s")
+
+
+@pytest.mark.parametrize(
+    ("restarts", "events"),
+    [pytest.param(2, 20_000, id="2 restarts"), pytest.param(20, 200_000, id="20 restarts", marks=pytest.mark.full)],
+)
+def test_a_broker_that_restarts_loses_nothing_and_no_consumer_ends(
+    kafka: KafkaBroker, tmp_path: Path, record_property: Record, restarts: int, events: int
+) -> None:
+    with streaming(kafka, tmp_path) as stream:
+        stream.create_topics({"bitcoin": 3})
+        sent: Sent = {}
+        share = events // (restarts + 1)
+        consumer = stream.start()
+        longest_s = 0.0
+        for restart in range(restarts + 1):
+            numbers = range(restart * share, (restart + 1) * share)
+            messages = {("bitcoin", place): [(price(n), VERSION_1) for n in numbers[place::3]] for place in range(3)}
+            messages["bitcoin", 0].append((b"{", VERSION_1))
+            sent |= stream.send(messages)
+            if restart < restarts:
+                kafka.kill() if restart % 2 else kafka.stop()
+                kafka.start()
+            longest_s = max(longest_s, stream.wait_for_all(sent, timeout_s=60))
+        assert consumer.poll() is None
+        assert stream.stop(consumer) == 0
+        counts = stream.assert_each_once(sent, bad={place: value for place, value in sent.items() if value == b"{"})
+    record_property("counts", f"R2: {restarts} restarts, half hard; {counts}; lag 0 within {longest_s:.1f} s")
+
+
+@pytest.mark.parametrize(
+    ("rebalances", "events"),
+    [pytest.param(5, 20_000, id="5 rebalances"), pytest.param(50, 300_000, id="50 rebalances", marks=pytest.mark.full)],
+)
+def test_partitions_that_change_hands_and_new_ones_lose_and_double_nothing(
+    kafka: KafkaBroker, tmp_path: Path, record_property: Record, rebalances: int, events: int
+) -> None:
+    with streaming(kafka, tmp_path) as stream:
+        stream.create_topics({"bitcoin": 3})
+        sent: Sent = {}
+        share, partitions = events // rebalances, 3
+        stream.start()
+        for rebalance in range(rebalances):
+            if rebalance == rebalances // 2:
+                partitions += 2
+                asyncio.run(kafka.add_partitions(f"{stream.prefix}bitcoin", partitions))
+            while len(stream.workers) < (3 if rebalance % 2 == 0 else 1):
+                stream.start()
+            numbers = range(rebalance * share, (rebalance + 1) * share)
+            sent |= stream.send(
+                {
+                    ("bitcoin", place): [(price(n), VERSION_1) for n in numbers[place::partitions]]
+                    for place in range(partitions)
+                }
+            )
+            time.sleep(1.0)
+            while len(stream.workers) > (3 if rebalance % 2 == 0 else 1):
+                assert stream.stop(stream.workers[0]) in (0, -signal.SIGTERM)  # the latter before it had begun
+        stream.wait_for_all(sent, timeout_s=120)
+        assert all(worker.poll() is None for worker in stream.workers)
+        counts = stream.assert_each_once(sent)
+        assigned = stream.log.read_text().count('"assigned"')
+    record_property(
+        "counts", f"R3: {rebalances} changes of 1 to 3 workers, 2 new partitions, {assigned} assignments; {counts}"
+    )
+
+
+POISON_CLASSES = {
+    "missing_field",
+    "no_payload",
+    "not_json",
+    "not_utf8",
+    "nul_character",
+    "repeated_field",
+    "too_large",
+    "unknown_schema_version",
+    "wrong_value",
+}
+
+
+def _poison(number: int) -> list[tuple[bytes | None, tuple[tuple[str, bytes], ...]]]:
+    good = price(number)
+    return [
+        (good[:-9], VERSION_1),
+        (good.replace(b'"price": ', b'"price": "x'), VERSION_1),
+        (good.replace(b'"price"', b'"cost"'), VERSION_1),
+        (good.replace(b'"change_24h": ', b'"change_24h": NaN, "x": '), VERSION_1),
+        (b"x" * 5_000_000 if number == 0 else b"x" * 1_000_001, VERSION_1),
+        (b"\xff" + good, VERSION_1),
+        (None, VERSION_1),
+        (good, (("schema_version", b"99"),)),
+        (good.replace(b'"price": ', b'"price": -'), VERSION_1),
+        (good.replace(b"T", b" ", 1).replace(b"Z", b""), VERSION_1),
+        (good.replace(b'"price"', b'"price": 1, "price"'), VERSION_1),
+        (good.replace(b'"source": "', b'"source": "\\u0000'), VERSION_1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("bad_count", "events"),
+    [
+        pytest.param(1_000, 100_000, id="1k in 100k"),
+        pytest.param(10_000, 1_000_000, id="10k in 1M", marks=pytest.mark.full),
+    ],
+)
+def test_poison_becomes_dead_letters_once_and_holds_up_no_good_message(
+    kafka: KafkaBroker, tmp_path: Path, record_property: Record, bad_count: int, events: int
+) -> None:
+    kinds = len(_poison(0))
+    poison = list(itertools.chain.from_iterable(_poison(number) for number in range(bad_count // kinds + 1)))
+    # Two letters of a megabyte are proof enough, and 5 MB once.
+    poison = [each for place, each in enumerate(poison) if place % kinds != 4 or place < 3 * kinds][:bad_count]
+    drawn = random.Random(4)
+    places = sorted(drawn.sample(range(events), len(poison)))
+    bad_at = dict(zip(places, poison, strict=True))
+    with streaming(kafka, tmp_path) as stream:
+        stream.create_topics({"bitcoin": 3})
+        consumer = stream.start()
+        sent = stream.send({("bitcoin", place): [(price(place), VERSION_1)] for place in range(3)})
+        stream.wait_for_all(sent)
+        bad: Sent = {}
+        at_once = 10_000
+        for first in range(0, events, at_once):
+            messages: Messages = defaultdict(list)
+            is_bad = defaultdict(list)
+            for number in range(first, first + at_once):
+                messages["bitcoin", number % 3].append(bad_at.get(number, (price(number), VERSION_1)))
+                is_bad[number % 3].append(number in bad_at)
+            acknowledged = stream.send(messages)  # in the order of the messages
+            sent |= acknowledged
+            bad |= dict(itertools.compress(acknowledged.items(), itertools.chain(*is_bad.values())))
+        stream.wait_for_all(sent)
+        counts = stream.assert_each_once(sent, bad=bad)
+        lags = stream.lags_s()
+        p99_s = lags[len(lags) * 99 // 100]
+        classes = Counter(letter.error_class for letter in stream.dead_letters())
+        assert classes.keys() == POISON_CLASSES
+        replayed = _replay_with_mended_ones(stream)
+        assert stream.stop(consumer) == 0
+    record_property("counts", f"R4: {counts}; of {len(classes)} classes; p99 lag {p99_s:.2f} s; {replayed}")
+
+
+def _replay_with_mended_ones(stream: Stream) -> str:
+    """Send all dead letters back, and a few that an older worker had rejected; the counts, in words."""
+    before = len(stream.dead_letters())
+    topic = f"{stream.prefix}bitcoin"
+    rows_before = stream.query("select count(*) from raw.bitcoin_events")[0][0]
+
+    async def add_mended() -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=stream.kafka.bootstrap_servers)
+        await producer.start()
+        for number in range(10):
+            origin = {"origin_topic": topic, "origin_partition": str(number % 3), "origin_offset": "0"}
+            headers = [*VERSION_1, *((name, value.encode()) for name, value in origin.items())]
+            await producer.send_and_wait(f"{topic}.dlq", price(10**6 + number), key=b"key", headers=headers)
+        await producer.stop()
+
+    asyncio.run(add_mended())
+    told = json.loads(stream.run("stream", "deadletters", "replay", "--topic", "bitcoin", "--json"))
+    assert told == {"sent": before + 10}
+    stream.wait_until(lambda: len(stream.dead_letters()) >= 2 * before + 10, what="the letters that are still bad")
+    stream.wait_until(
+        lambda: stream.query("select count(*) from raw.bitcoin_events")[0][0] >= rows_before + 10, what="mended rows"
+    )
+    time.sleep(0.5)
+    letters = stream.dead_letters()
+    origins = [(each.origin_partition, each.origin_offset) for each in letters if each.error_class]
+    assert len(origins) == len(set(origins)) == 2 * before
+    assert stream.query("select count(*) from raw.bitcoin_events")[0][0] == rows_before + 10
+    return f"{before + 10:,} sent back: 10 mended ones landed once, {before:,} are dead letters again, once"
+
+
+@pytest.mark.parametrize("times", [pytest.param(1, id="once"), pytest.param(10, id="10 times", marks=pytest.mark.full)])
+def test_a_dead_letter_topic_that_refuses_holds_its_partition_at_the_poison(
+    kafka: KafkaBroker, tmp_path: Path, record_property: Record, times: int
+) -> None:
+    with streaming(kafka, tmp_path) as stream:
+        stream.create_topics({"bitcoin": 2})
+        consumer = stream.start()
+        sent: Sent = {}
+        for _ in range(times):
+            asyncio.run(kafka.configure_topic(f"{stream.prefix}bitcoin.dlq", {"max.message.bytes": "1"}))
+            held = [
+                *((price(n), VERSION_1) for n in range(50)),
+                (b"{", VERSION_1),
+                *((price(n), VERSION_1) for n in range(50)),
+            ]
+            acknowledged = stream.send(
+                {("bitcoin", 0): held, ("bitcoin", 1): [(price(n), VERSION_1) for n in range(100)]}
+            )
+            sent |= acknowledged
+            (poison,) = (offset for (_, _, offset), value in acknowledged.items() if value == b"{")
+            others = {place: value for place, value in acknowledged.items() if place[1] == 1}
+            stream.wait_for_all(others)
+            stream.wait_until(lambda at=poison: stream.reached().get((f"{stream.prefix}bitcoin", 0)) == at)
+            time.sleep(2.0)
+            assert stream.reached()[f"{stream.prefix}bitcoin", 0] == poison
+            asyncio.run(kafka.configure_topic(f"{stream.prefix}bitcoin.dlq", {}))
+            stream.wait_for_all(sent)
+        assert stream.stop(consumer) == 0
+        counts = stream.assert_each_once(sent, bad={place: value for place, value in sent.items() if value == b"{"})
+    record_property(
+        "counts", f"R5: refused {times} times; the partition waited at the poison, the other went on; {counts}"
+    )
+
+
+def test_a_warehouse_that_is_away_for_a_minute_holds_messages_back(outage: Outage, record_property: Record) -> None:
+    health = httpx.get(f"http://127.0.0.1:{outage.health_port}/healthz")
+    if time.monotonic() - outage.began < OUTAGE_S - 5:
+        assert health.status_code == 200
+        assert "is in use by another process" in health.json()["holding"]
+    outage.holder.wait()
+    away_s = time.monotonic() - outage.began
+    caught_up_s = outage.stream.wait_for_all(outage.sent, timeout_s=30)
+    assert away_s >= OUTAGE_S
+    (consumer,) = outage.stream.workers
+    assert consumer.poll() is None
+    health = httpx.get(f"http://127.0.0.1:{outage.health_port}/healthz")
+    assert (health.status_code, health.json()["holding"]) == (200, None)
+    assert "insight_stream_loaded_total" in httpx.get(f"http://127.0.0.1:{outage.health_port}/metrics").text
+    assert outage.stream.stop(consumer) == 0
+    counts = outage.stream.assert_each_once(outage.sent)
+    record_property(
+        "counts", f"R6: the warehouse was taken for {away_s:.0f} s; {counts}; caught up in {caught_up_s:.1f} s"
+    )
