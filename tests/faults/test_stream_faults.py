@@ -73,6 +73,7 @@ def outage(kafka: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> Iter
         sent |= stream.send(messages)
         yield Outage(stream=stream, holder=holder, began=began, sent=sent, health_port=port)
         holder.kill()
+        holder.stdout.close()
 
 
 @pytest.mark.usefixtures("outage")
@@ -295,7 +296,8 @@ def test_a_dead_letter_topic_that_refuses_holds_its_partition_at_the_poison(
         consumer = stream.start()
         sent: Sent = {}
         for _ in range(times):
-            asyncio.run(kafka.configure_topic(f"{stream.prefix}bitcoin.dlq", {"max.message.bytes": "1"}))
+            # Smaller than any letter, but not than the 78 bytes that end a transaction: without those Kafka hangs.
+            asyncio.run(kafka.configure_topic(f"{stream.prefix}bitcoin.dlq", {"max.message.bytes": "200"}))
             held = [
                 *((price(n), VERSION_1) for n in range(50)),
                 (b"{", VERSION_1),
