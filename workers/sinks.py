@@ -68,6 +68,9 @@ _EVENT_WRITING: Final = (
     "PRAGMA disable_checkpoint_on_shutdown",
     "SET checkpoint_threshold = '64MB'",
     "SET force_compression = 'uncompressed'",
+    # Else it keeps what it can, up to most of the machine.
+    "SET memory_limit = '384MB'",
+    "SET enable_progress_bar = false",
 )
 
 Place = tuple[str, int]

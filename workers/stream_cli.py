@@ -29,6 +29,7 @@ commands.add_typer(dead_letters, name="deadletters")
 AsJson = Annotated[bool, typer.Option("--json", help="The outcome as JSON on stdout.")]
 Topics = Annotated[list[str] | None, typer.Option("--topic", help="One of bitcoin, news, sales; all, if left out.")]
 
+_QUIET_S = 10.0
 _RATE_SPAN = timedelta(minutes=1)
 
 
@@ -228,3 +229,21 @@ def _log_to_stderr() -> None:
     # At debug they show what they send: a password that signs in, a key in an address.
     for library in ("aiokafka", "httpx", "httpcore"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_Sparse())
+
+
+class _Sparse(logging.Filter):
+    """Lets what aiokafka says pass once in ten seconds: it says the same ten times a second while a broker is away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("aiokafka"):
+            return True
+        is_due = record.created - self._said.get(record.msg, 0.0) > _QUIET_S
+        if is_due:
+            self._said[record.msg] = record.created
+        return is_due

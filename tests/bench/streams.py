@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from tests.kafka import running_kafka
 from tests.streams import VERSION_1, Stream, price, streaming
 from workers.broker import Broker
+from workers.decoding import warm_up
 from workers.messages import BITCOIN
 from workers.meters import ConsumerMeters
 from workers.runtime import Consumer
@@ -150,6 +151,7 @@ def _load(environment: dict[str, str], began: Callable[[], None]) -> None:
             warehouse.ensure_raw_tables()
             consumer = Consumer(broker=broker, warehouse=warehouse, settings=settings, meters=meters)
             watching = asyncio.create_task(watch())
+            warm_up()  # imports, which are no part of a rate
             began()
             await consumer.run(stopping)
             await watching
