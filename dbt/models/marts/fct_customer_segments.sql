@@ -43,7 +43,8 @@ valued as (
         customers.activity_status,
         coalesce(revenues.total_revenue, 0) as total_revenue,
         -- A customer of today has been one for a day; so has one of a day after the as-of date.
-        greatest({{ days_between("customers.first_purchase_date", "as_of_date.as_of") }}, 0) + 1 as days_as_customer
+        greatest({{ days_between("customers.first_purchase_date", "as_of_date.as_of") }}, 0) + 1
+            as days_as_customer
     from segments
     inner join customers on segments.customer_id = customers.customer_id
     left join revenues on segments.customer_id = revenues.customer_id
