@@ -41,7 +41,12 @@ def plan(
     with connected() as client:
         snapshot = take_snapshot(client)
     planning = chosen_planner(planner, snapshot)
-    for question in _questions(file):
+    from rich.console import Console
+    from rich.progress import track
+
+    # On a terminal alone, and beside the plans, which may go to a file.
+    questions, progress = list(_questions(file)), Console(stderr=True)
+    for question in track(questions, "Planning", console=progress, transient=True, disable=not progress.is_terminal):
         typer.echo(json.dumps({"id": question.id} | _body(planning.plan(question.turns, as_of=question.as_of))))
 
 
