@@ -6,7 +6,7 @@ import streamlit as st
 
 from clients.chatbot.views import chat, explore
 from clients.chatbot.views.places import PAGES
-from clients.chatbot.views.signin import signed_in
+from clients.chatbot.views.signin import sign_out_button, signed_in
 
 
 def main() -> None:
@@ -20,6 +20,7 @@ def main() -> None:
     page = st.navigation(list(pages.values()), position="top")
     if signed_in() is not None:
         page.run()
+        sign_out_button()
 
 
 main()

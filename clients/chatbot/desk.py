@@ -34,11 +34,20 @@ class Desk:
 
     def __init__(self, url: str, *, credential: str | None, folder: Path) -> None:
         self.url = url
-        self.analyst = Analyst(Client(url, key=credential, retries=_RETRIES))
+        self._client = Client(url, key=credential, retries=_RETRIES)
+        try:
+            self.analyst = Analyst(self._client)
+        except BaseException:
+            self._client.close()
+            raise
         own = folder / owner_of(url, credential)
         self.history = History(own)
         self.library = Library(own)
         self.open = {topic: Conversation(topic=topic) for topic in Topic}
+
+    def close(self) -> None:
+        """Let go of the connections to the service."""
+        self._client.close()
 
     @cached_property
     def suggestions(self) -> tuple[str, ...]:

@@ -7,13 +7,13 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+from clients.chatbot.columns import groups_of, is_time, metrics_of, previous_of
+from clients.chatbot.saying import RATIO
 from clients.sdk import Answer, Cell, Column
 
 _MOST_BARS = 30
 _MOST_LINES = 8
 _MOST_POINTS = 5_000
-_COMPARED = ("__change", "__change_ratio")
-_PREVIOUS = "__previous"
 
 
 class Kind(StrEnum):
@@ -27,15 +27,15 @@ class Kind(StrEnum):
 
 def kind_of(answer: Answer) -> Kind:
     """Numbers without groups, a line over time, bars over a few groups; else a table alone."""
-    metrics, groups = _drawn(answer), _groups(answer)
+    metrics, groups = _drawn(answer), groups_of(answer)
     if not answer.rows or not metrics:
         return Kind.TABLE
     if not groups:
         return Kind.NUMBER
     if len(answer.rows) == 1 or len(groups) > 2:  # noqa: PLR2004 - one axis, one colour
         return Kind.TABLE
-    times = [group for group in groups if _is_time(group)]
-    others = [group for group in groups if not _is_time(group)]
+    times = [group for group in groups if is_time(group)]
+    others = [group for group in groups if not is_time(group)]
     if len(times) == 1 and len(answer.rows) <= _MOST_POINTS:
         lines = len({row[other["name"]] for other in others for row in answer.rows}) or len(metrics)
         return Kind.LINE if lines <= _MOST_LINES and not (others and len(metrics) > 1) else Kind.TABLE
@@ -54,26 +54,26 @@ def vega(answer: Answer) -> dict[str, Any] | None:
 
 
 def _line(answer: Answer) -> dict[str, Any]:
-    metrics, groups = _drawn(answer), _groups(answer)
-    (time,) = (group for group in groups if _is_time(group))
+    metrics, groups = _drawn(answer), groups_of(answer)
+    (time,) = (group for group in groups if is_time(group))
     other = next((group for group in groups if group is not time), None)
     x = {"field": "x", "type": "temporal", "title": time["label"], "timeUnit": "utcyearmonthdate"}
     encoding: dict[str, Any] = {"x": x, "y": _y_axis(metrics)}
     if other is not None or len(metrics) > 1:
         legend = {"orient": "bottom", "columns": 2}
         encoding["color"] = {"field": "series", "type": "nominal", "title": None, "legend": legend}
-    encoding["tooltip"] = [x, {"field": "series", "type": "nominal", "title": "Series"}, _tooltip()]
+    encoding["tooltip"] = [x, {"field": "series", "type": "nominal", "title": "Series"}, _tooltip(metrics)]
     return _chart({"type": "line", "point": True}, encoding, _points(answer.rows, metrics, time, other))
 
 
 def _bars(answer: Answer) -> dict[str, Any]:
-    metrics, (group,) = _drawn(answer)[:1], _groups(answer)
+    metrics, (group,) = _drawn(answer)[:1], groups_of(answer)
     # In the order of the answer, which is the asked one; a part of a date has an order of its own.
     points = list(_points(answer.rows[:_MOST_BARS], metrics, group, None))
     encoding = {
         "y": {"field": "x", "type": "nominal", "sort": None, "title": group["label"], "axis": {"labelLimit": 140}},
         "x": _y_axis(metrics),
-        "tooltip": [{"field": "x", "type": "nominal", "title": group["label"]}, _tooltip()],
+        "tooltip": [{"field": "x", "type": "nominal", "title": group["label"]}, _tooltip(metrics)],
     }
     return _chart({"type": "bar"}, encoding, points) | {"height": {"step": 24}}
 
@@ -88,11 +88,12 @@ def _y_axis(metrics: Sequence[Column]) -> dict[str, Any]:
     title = metrics[0]["label"] if len(metrics) == 1 else None
     unit = metrics[0]["unit"]
     shown = f"{title} ({unit})" if title and unit else title or unit
-    return {"field": "y", "type": "quantitative", "title": shown, "axis": {"format": "~s"}}
+    return {"field": "y", "type": "quantitative", "title": shown, "axis": {"format": ".0%" if unit == RATIO else "~s"}}
 
 
-def _tooltip() -> dict[str, Any]:
-    return {"field": "y", "type": "quantitative", "title": "Value", "format": ",.4~f"}
+def _tooltip(metrics: Sequence[Column]) -> dict[str, Any]:
+    shown = ".1%" if metrics[0]["unit"] == RATIO else ",.4~f"
+    return {"field": "y", "type": "quantitative", "title": "Value", "format": shown}
 
 
 def _points(
@@ -110,17 +111,8 @@ def _named(value: Cell) -> str:
     return "(none)" if value is None else str(value)
 
 
-def _groups(answer: Answer) -> list[Column]:
-    return [column for column in answer.columns if column["kind"] != "metric"]
-
-
 def _drawn(answer: Answer) -> list[Column]:
-    """The metrics that one axis can show: those of the first one's unit, with what they are compared with."""
-    metrics = [
-        column for column in answer.columns if column["kind"] == "metric" and not column["name"].endswith(_COMPARED)
-    ]
-    return [column for column in metrics if column["unit"] == metrics[0]["unit"]]
-
-
-def _is_time(column: Column) -> bool:
-    return column["kind"] == "time" and not column["date_part"]
+    """What one axis can show: the metrics of the first one's unit, each with what it is compared with."""
+    metrics = metrics_of(answer)
+    alike = [metric for metric in metrics if metric["unit"] == metrics[0]["unit"]]
+    return [column for metric in alike for column in (metric, *previous_of(answer, metric))]

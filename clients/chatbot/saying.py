@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 
+from clients.chatbot.columns import groups_of, is_time, metrics_of
 from clients.sdk import Answer, Cell, Column
 
-_COMPARED = ("__previous", "__change", "__change_ratio")
+RATIO = "ratio"  # the unit of shares and rates, read as per cent
 
 
 def shown(value: Cell, unit: str | None = None) -> str:
     """A value as people read it: thousands apart, at most two decimals of large numbers, four of small ones."""
+    if unit == RATIO and isinstance(value, Decimal | int):
+        return f"{value * 100:,.1f} %"
     match value:
         case None:
             return "no data"
@@ -30,9 +33,7 @@ def shown(value: Cell, unit: str | None = None) -> str:
 
 def said(understood: str, answer: Answer) -> str:
     """What was understood, and the number; of several rows the highest, and of a series the last."""
-    metrics = [column for column in answer.columns if column["kind"] == "metric"]
-    asked = [column for column in metrics if not column["name"].endswith(_COMPARED)]
-    groups = [column for column in answer.columns if column["kind"] != "metric"]
+    asked, groups = metrics_of(answer), groups_of(answer)
     if not answer.rows or not asked:
         return f"{understood}: no data."
     if not groups:
@@ -60,7 +61,7 @@ def _rows(column: Column, groups: list[Column], answer: Answer) -> str:
         return "no data"
     highest = max(rows, key=lambda row: row[column["name"]] or 0)
     text = f"highest {shown(highest[column['name']], column['unit'])} ({_place(highest, groups)})"
-    is_series = len(groups) == 1 and groups[0]["kind"] == "time"
+    is_series = len(groups) == 1 and is_time(groups[0])
     if is_series and rows[-1] is not highest:
         text += f", last {shown(rows[-1][column['name']], column['unit'])} ({_place(rows[-1], groups)})"
     return f"{text}; {len(answer.rows):,} rows" if len(answer.rows) > 1 else text

@@ -21,8 +21,8 @@ def _candidates(snapshot: Snapshot) -> Iterator[str]:
     """One of each form in turn, about different metrics."""
     for turn, name in enumerate(snapshot.usual_metrics[:_MOST_TRIED]):
         label = snapshot.metrics[name]["label"]
-        dimensions = [snapshot.dimensions[each]["label"].lower() for each in snapshot.usual_dimensions([name])[:2]]
         forms = [f"{label} by month", f"{label} last month compared with the month before"]
-        forms += [f"{label} by {dimension}" for dimension in dimensions[:1]]
-        forms += [f"top 5 {dimension} by {label.lower()}" for dimension in dimensions[1:]]
-        yield forms[(0, 2, 1, 3)[turn % 4] % len(forms)]
+        if dimensions := snapshot.usual_dimensions([name]):
+            dimension = dimensions[turn % len(dimensions)]
+            forms.insert(1, f"{label} by {snapshot.dimensions[dimension]['label'].lower()}")
+        yield forms[turn % len(forms)]

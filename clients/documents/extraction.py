@@ -45,7 +45,7 @@ def read_pages(content: bytes, settings: DocumentSettings) -> tuple[str, ...]:
     if not any(text.strip() for text in said.pages):
         raise NoText(
             "It has no text: its pages are pictures, as of a scan.",
-            hint="Run it through text recognition (OCR), as with `ocrmypdf in.pdf out.pdf`, and upload the result.",
+            hint="Run it through text recognition (OCR), as with ocrmypdf, and upload the result.",
         )
     return said.pages
 

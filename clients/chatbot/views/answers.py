@@ -9,10 +9,11 @@ from typing import Any
 import streamlit as st
 
 from clients.chatbot.analyst import Analyst
+from clients.chatbot.columns import is_group, metrics_of
 from clients.chatbot.conversation import DataReply
 from clients.chatbot.pictures import Kind, kind_of, vega
 from clients.chatbot.requests import NotInGraphql, graphql_of, rest_of
-from clients.chatbot.saying import said, shown
+from clients.chatbot.saying import RATIO, said, shown
 from clients.chatbot.views.places import PAGES, TO_EXPLORE
 from clients.chatbot.views.plain import label, say
 from clients.planner import Mode
@@ -45,9 +46,8 @@ def _picture(text: str, answer: Answer) -> None:
 
 
 def _numbers(answer: Answer) -> None:
-    columns = {column["name"]: column for column in answer.columns}
     (row,) = answer.rows
-    asked = [column for name, column in columns.items() if name.rpartition("__")[0] not in columns]
+    asked = metrics_of(answer)
     for place, column in zip(st.columns(len(asked)), asked, strict=True):
         ratio = row.get(f"{column['name']}__change_ratio")
         delta = f"{ratio * 100:+.1f} %" if isinstance(ratio, Decimal | int) else None
@@ -67,15 +67,19 @@ def _table(answer: Answer, key: str) -> None:
 
 
 def _heading(column: Column) -> Any:  # noqa: ANN401 - Streamlit's columns have no common type
-    title = f"{column['label']} ({column['unit']})" if column["unit"] else column["label"]
-    if column["kind"] == "metric" and column["type"] in ("decimal", "integer", "float"):
-        return st.column_config.NumberColumn(title, format="localized")
+    unit = "%" if column["unit"] == RATIO else column["unit"]
+    title = f"{column['label']} ({unit})" if unit else column["label"]
+    if not is_group(column) and column["type"] in ("decimal", "integer", "float"):
+        is_ratio = column["unit"] == RATIO
+        return st.column_config.NumberColumn(title, format="percent" if is_ratio else "localized")
     return st.column_config.Column(title)
 
 
 def _cell(value: Cell) -> object:
     """As the browser draws it; exact decimals are in the CSV."""
-    return round(float(value), 4) if isinstance(value, Decimal) else value
+    if not isinstance(value, Decimal):
+        return value
+    return round(float(value), 2 if abs(value) >= 10 else 4)  # noqa: PLR2004 - as in the sentence
 
 
 def _definitions(metrics: Sequence[str], analyst: Analyst) -> None:

@@ -133,7 +133,8 @@ def _conversations(desk: Desk, topic: Topic) -> None:
             st.rerun()
         for entry in desk.history.entries(topic):
             is_open = entry.id == desk.open[topic].id
-            with st.container(horizontal=True, vertical_alignment="center"):
+            named, more = st.columns([5, 2], vertical_alignment="center", gap="small")
+            with named:
                 if st.button(
                     label(entry.name),
                     key=f"open-{entry.id}",
@@ -143,6 +144,7 @@ def _conversations(desk: Desk, topic: Topic) -> None:
                     with st.spinner("Asking anew…"):
                         desk.reopen(entry.id)
                     st.rerun()
+            with more:
                 _more(desk, entry.id, entry.name)
 
 

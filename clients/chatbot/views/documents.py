@@ -27,8 +27,6 @@ def show_library(desk: Desk) -> None:
         )
         if files:
             _take(desk, {file.name: file.getvalue() for file in files})
-        for name, why in st.session_state.get(_REFUSED, {}).items():
-            st.error(label(f"{name}: {why}"), icon=":material/error:")
         for document in documents:
             with st.container(horizontal=True, vertical_alignment="center"):
                 pages = "1 page" if document.pages == 1 else f"{document.pages} pages"
@@ -37,6 +35,8 @@ def show_library(desk: Desk) -> None:
                 if st.button("Delete", key=f"forget-{document.name}", icon=":material/delete:", type="tertiary"):
                     desk.delete_document(document.name)
                     st.rerun()
+    for name, why in st.session_state.get(_REFUSED, {}).items():
+        st.error(label(f"{name}: {why}"), icon=":material/error:")
 
 
 def _take(desk: Desk, files: dict[str, bytes]) -> None:

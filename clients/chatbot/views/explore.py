@@ -45,7 +45,7 @@ def _request(snapshot: Snapshot, base: Mapping[str, Any], key: str) -> dict[str,
         "Metrics",
         list(snapshot.usual_metrics),
         default=[name for name in base.get("metrics", ()) if name in snapshot.metrics],
-        format_func=lambda name: label(snapshot.metrics[name]["label"]),
+        format_func=lambda name: snapshot.metrics[name]["label"],
         max_selections=10,
         key=f"{key}-metrics",
     )
@@ -54,7 +54,7 @@ def _request(snapshot: Snapshot, base: Mapping[str, Any], key: str) -> dict[str,
         "By",
         list(groups),
         default=[name for name in base.get("group_by", ()) if name in groups],
-        format_func=lambda name: label(groups[name]),
+        format_func=groups.__getitem__,
         max_selections=8,
         key=f"{key}-groups",
     )
@@ -103,7 +103,7 @@ def _filters(
         "Only where",
         fields,
         default=[name for name in simple if name in fields],
-        format_func=lambda name: label(snapshot.dimensions[name]["label"]),
+        format_func=lambda name: snapshot.dimensions[name]["label"],
         key=f"{key}-fields",
     )
     where: list[Mapping[str, Any]] = []
@@ -112,7 +112,7 @@ def _filters(
             label(f"{snapshot.dimensions[name]['label']} is one of"),
             list(snapshot.values[name]),
             default=[value for value in simple.get(name, ()) if value in snapshot.values[name]],
-            format_func=lambda value: label(str(value)),
+            format_func=str,
             key=f"{key}-values-{name}",
         )
         if values:

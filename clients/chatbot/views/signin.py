@@ -20,7 +20,6 @@ _UNAUTHENTICATED = 401
 def signed_in() -> Desk | None:
     """The desk of who is signed in; else None, and a form to sign in."""
     if DESK in st.session_state:
-        _sign_out_button()
         return st.session_state[DESK]  # type: ignore[no-any-return] # whatever a session holds
     settings = ChatSettings()
     known = os.environ.get("INSIGHT_API_KEY") if settings.is_private and _SIGNED_OUT not in st.session_state else None
@@ -63,9 +62,11 @@ def _form(settings: ChatSettings) -> None:
     st.caption("No key yet? Whoever runs the service makes one with `insight keys create NAME`.")
 
 
-def _sign_out_button() -> None:
-    with st.sidebar.container(key="sign_out_place"):
+def sign_out_button() -> None:
+    """Show a way out, below everything else."""
+    with st.sidebar:
         if st.button("Sign out", icon=":material/logout:", type="tertiary"):
+            st.session_state[DESK].close()
             st.session_state.clear()
             st.session_state[_SIGNED_OUT] = True
             st.rerun()
