@@ -19,6 +19,7 @@ _PLACEHOLDERS = {
     Topic.DOCUMENTS: "Ask about your documents",
 }
 _TOPIC = "topic"
+_CHOSEN = "topic_chosen"
 
 
 def page() -> None:
@@ -39,12 +40,13 @@ def page() -> None:
 
 
 def _chosen_topic() -> Topic:
-    # A widget's own state is forgotten while another page is shown; this is not.
-    kept = st.session_state.get(_TOPIC, Topic.DATA)
-    chosen = st.segmented_control(
-        "Mode", list(Topic), default=kept, format_func=_TITLES.__getitem__, required=True, label_visibility="collapsed"
+    # A widget's own state is forgotten while another page is shown, and one whose default changes is another widget.
+    if _CHOSEN not in st.session_state:
+        st.session_state[_CHOSEN] = st.session_state.get(_TOPIC, Topic.DATA)
+    st.segmented_control(
+        "Mode", list(Topic), format_func=_TITLES.__getitem__, required=True, label_visibility="collapsed", key=_CHOSEN
     )
-    st.session_state[_TOPIC] = topic = Topic(chosen or kept)
+    st.session_state[_TOPIC] = topic = Topic(st.session_state[_CHOSEN])
     return topic
 
 
