@@ -35,6 +35,8 @@ SLOW = (
     "workers/test_pipeline.py",
     "deploy/test_image.py",
     "contract/test_schemathesis.py",
+    "workers/test_refresh.py",
+    "workers/test_segments.py",
     "api/clients/",
     "dbt/",
     "faults/",

@@ -8,6 +8,8 @@ import pytest
 from pydantic_settings import BaseSettings
 
 from api.settings import Settings
+from clients.chatbot.settings import ChatSettings
+from clients.documents.settings import DocumentSettings
 from clients.settings import LlmSettings
 from tests.conftest import REPOSITORY
 from workers.settings import WorkerSettings
@@ -51,6 +53,8 @@ def written(default: object) -> str | None:
         ("Pipeline", WorkerSettings),
         ("Streams", StreamSettings),
         ("Language model", LlmSettings),
+        ("Chatbot", ChatSettings),
+        ("Documents", DocumentSettings),
     ],
 )
 def test_the_page_of_settings_names_each_with_its_default(section: str, settings: type[BaseSettings]) -> None:

@@ -1,0 +1,1 @@
+"""What the chatbot looks like in Streamlit. Nothing is decided here."""
