@@ -5,7 +5,7 @@ ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim-bookworm AS build
 WORKDIR /app
-ARG EXTRAS="ml postgresql snowflake streaming tracing"
+ARG EXTRAS="llm mcp ml postgresql snowflake streaming tracing"
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_PROGRESS=1
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 COPY requirements-uv.lock requirements.lock pyproject.toml README.md LICENSE ./
