@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 
 import duckdb
@@ -16,7 +16,11 @@ _RELATIVE = 1e-9
 
 
 def _plain(value: object) -> object:
-    return value.date() if isinstance(value, datetime) else value
+    """A time in UTC, without its zone; a day where it is the beginning of one, as either side may write it so."""
+    if not isinstance(value, datetime):
+        return value
+    moment = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+    return moment.date() if moment.time() == time() else moment
 
 
 def _sorted(rows: Iterable[tuple[object, ...]]) -> Rows:
