@@ -298,11 +298,15 @@ PROTECTED = (
     "/v1/lineage/line_count",
     "/v1/freshness",
     "/v1/publications",
+    "/v1/segments",
+    "/v1/segments/0",
+    "/v1/segments/0/customers",
+    "/v1/customers/12346/segment",
     "/v1/queries",
     f"/v1/queries/{0:032x}",
     f"/v1/queries/{0:032x}/results",
 )
-ASKED_BY_POST = ("/v1/query", "/v1/query/compile", "/v1/queries", "/v1/export")
+ASKED_BY_POST = ("/v1/query", "/v1/query/compile", "/v1/queries", "/v1/export", "/v1/segments/score")
 
 
 @pytest.mark.parametrize(
@@ -338,6 +342,8 @@ async def test_every_route_but_health_telemetry_and_docs_is_among_those_that_nee
         .replace("customer__gender", "{dimension}")
         .replace("revenue_by_month", "{name}")
         .replace(f"{0:032x}", "{query_id}")
+        .replace("/segments/0", "/segments/{segment_id}")
+        .replace("/12346/", "/{customer_id}/")
         for path in (*PROTECTED, *ASKED_BY_POST)
     }
     assert routes - templates == {"/healthz", "/readyz", "/metrics"}
