@@ -34,6 +34,14 @@ _STEPS: Mapping[str, Mapping[Transport, str]] = {
         Transport.GRAPHQL: "the query dimensions",
         Transport.FLIGHT: "semantic_layer.dimensions()",
     },
+    r"GET /v1/segments/\{segment_id\}/customers": {
+        Transport.GRAPHQL: "segment(segmentId: ...) { customers }",
+        Transport.FLIGHT: "customer and customer__segment_name in a query's group_by",
+    },
+    r"GET /v1/segments(?=[.;]|$)": {
+        Transport.GRAPHQL: "the query segments",
+        Transport.FLIGHT: "customer__segment_name in a query's group_by",
+    },
     r"GET /v1/saved-queries\b": {
         Transport.GRAPHQL: "the query savedQueries",
         Transport.FLIGHT: "semantic_layer.saved_queries()",
