@@ -38,6 +38,7 @@ SLOW = (
     "workers/test_refresh.py",
     "workers/test_segments.py",
     "api/clients/",
+    "clients/documents/test_hostile_files.py",
     "dbt/",
     "faults/",
     "e2e/",
