@@ -356,7 +356,6 @@ class SemanticLayer:
             return _lineage(found, publication.catalog, graph, visible=visible)
 
     def _grant(self, principal: Principal) -> Grant:
-        observed().principal = principal
         self.review_policy()
         return self._policies.current().grant(principal)
 
