@@ -23,6 +23,7 @@ from api.state import open_state
 from tests.contract.served import Contract
 from tests.snowflake import snowflake  # noqa: F401 - a fixture of all tests
 from workers.generate import generate
+from workers.locations import DuckDbFile, read_location
 from workers.pipeline import Pipeline, Watcher
 from workers.settings import WorkerSettings
 
@@ -162,6 +163,13 @@ def worker_settings(home: Path, **settings: object) -> WorkerSettings:
         publication_dir=home / "publications",
         **{"segments": False} | settings,  # they take some seconds of each run
     )
+
+
+def warehouse_file(settings: WorkerSettings) -> Path:
+    """The file behind the embedded warehouse's URL."""
+    location = read_location(settings.warehouse_url)
+    assert isinstance(location, DuckDbFile)
+    return location.path
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -135,7 +135,9 @@ class PublicationNode:
     @classmethod
     def of(cls, info: PublicationInfo, *, current: str) -> PublicationNode:
         """The publication as answered."""
-        return cls(**info.model_dump(exclude={"sources", "tables"}), current=info.version == current)
+        return cls(
+            **info.model_dump(exclude={"sources", "tables", "snowflake_schema"}), current=info.version == current
+        )
 
 
 @strawberry.type(name="Query")

@@ -18,14 +18,14 @@ from fastapi.testclient import TestClient
 
 from api.main import create_app
 from api.settings import AuthMode
-from tests.conftest import SILENT, Published, service_settings, worker_settings
+from tests.conftest import SILENT, Published, service_settings, warehouse_file, worker_settings
 from tests.metrics import raw_facts
 from tests.metrics.corrections import write_corrections
 from tests.metrics.raw_loader import load_files
 from tests.metrics.raw_streams import load_streams
 from workers.generate import generate
 from workers.ingest import ingest
-from workers.pipeline import Pipeline, warehouse_file
+from workers.pipeline import Pipeline
 from workers.sinks import open_warehouse
 
 Rows = list[tuple[object, ...]]
@@ -60,7 +60,7 @@ def data_set(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     with open_warehouse(settings.warehouse_url) as warehouse:
         for delivery in deliveries:
             assert ingest(delivery, warehouse=warehouse).ok
-    with duckdb.connect(warehouse_file(settings.warehouse_url)) as connection:
+    with duckdb.connect(warehouse_file(settings)) as connection:
         load_streams(connection)
     version = Pipeline(settings).publish(SILENT)
     published = Published(data=deliveries[0], settings=settings, version=version)
