@@ -59,6 +59,11 @@ class PublicationInfo(BaseModel):
     sources: tuple[SourceFreshness, ...]
     snowflake_schema: str | None = None
 
+    @property
+    def dialect(self) -> str:
+        """The SQL that its data are asked in, as the dbt Semantic Layer names it."""
+        return "SNOWFLAKE" if self.snowflake_schema else "DUCKDB"
+
 
 class PublicationFolder:
     """The publications on disk; reads, never writes."""

@@ -89,7 +89,13 @@ class Published:
     @property
     def segments(self) -> Path:
         """The seed with the customers' segments, as the pipeline wrote it."""
-        return self.warehouse.with_name("dbt-target") / "project" / "dbt" / "seeds" / "customer_segments.csv"
+        return (
+            self.settings.publication_dir.with_name("dbt-target")
+            / "project"
+            / "dbt"
+            / "seeds"
+            / "customer_segments.csv"
+        )
 
 
 def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
@@ -221,8 +227,12 @@ def real(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Published
 
 def service_settings(published: Published, **settings: object) -> Settings:
     """The settings of a service over the publication, with a state database beside it."""
-    state = published.warehouse.with_name("state.db")
-    given = {"publication_dir": published.settings.publication_dir, "state_url": f"sqlite:///{state}"}
+    worker = published.settings
+    given = {
+        "publication_dir": worker.publication_dir,
+        "warehouse_url": worker.warehouse_url,
+        "state_url": f"sqlite:///{worker.publication_dir.with_name('state.db')}",
+    }
     return Settings(_env_file=None, **(given | settings))
 
 

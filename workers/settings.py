@@ -25,6 +25,7 @@ class WorkerSettings(BaseSettings):
 
     warehouse_url: str = Field(
         "duckdb:///.insight/warehouse.duckdb",
+        repr=False,  # it may hold a password
         description="SQLAlchemy URL of the warehouse that is written. DuckDB, as it needs no server.",
     )
     publication_dir: Path = Field(

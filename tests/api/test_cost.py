@@ -152,7 +152,7 @@ async def test_values_count_so_an_empty_range_does_not_speak_for_a_long_one(admi
 async def test_the_same_query_is_estimated_once(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     plans: list[str] = []
     monkeypatch.setattr(
-        "api.warehouse.estimated_cost", lambda plan, tables: plans.append(plan) or estimated_cost(plan, tables)
+        "api.duckdb_engine.estimated_cost", lambda plan, tables: plans.append(plan) or estimated_cost(plan, tables)
     )
     sql = "SELECT count(*) FROM marts.fct_sales WHERE transaction_date >= $since"
 
