@@ -113,7 +113,9 @@ class SnowflakeBuild:
 
     def _take_claim(self, holder: str) -> None:
         with self._engine.connect() as connection:
-            connection.execute(CreateSchema("raw", if_not_exists=True))
+            schemata = "SELECT count(*) FROM information_schema.schemata WHERE upper(schema_name) = 'RAW'"
+            if not connection.exec_driver_sql(schemata).scalar_one():  # whoever may build may not make a schema
+                connection.execute(CreateSchema("raw", if_not_exists=True))
             connection.execute(CreateTable(_CLAIMS, if_not_exists=True))
             nobody = sa.select(sa.literal(""), _FREE).where(~sa.select(_CLAIMS).exists())
             connection.execute(sa.insert(_CLAIMS).from_select(["holder", "claimed_until"], nobody))
