@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from math import ceil
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import pyarrow as pa
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-_LONGEST: Final = timedelta(hours=1)  # an export, or a long query; what has less time is cancelled before
+_LONGEST: Final = timedelta(hours=1)  # an export; a query has less time
+_NETWORK: Final = timedelta(minutes=1)  # a request that gets no answer, but for a statement's own
+_CANCELLED_WITHIN: Final = timedelta(seconds=5)
 _CANCELLERS: Final = 4
 _RETRY: Final = timedelta(seconds=5)
 _TAG_LENGTH: Final = 2000  # of Snowflake's
@@ -49,8 +52,8 @@ _FIXED: Final = 0
 
 _OUT_OF_TIME: Final = frozenset((630, 631))
 _NO_SUCH_OBJECT: Final = 2003
-# A cast, a number, a date, a time, a division: of a value that the field cannot hold.
-_OUT_OF_RANGE: Final = frozenset((100035, 100037, 100038, 100039, 100040, 100046, 100071, 100072))
+# A time, a boolean, a number or a date that the field cannot hold.
+_OUT_OF_RANGE: Final = frozenset((100035, 100037, 100038, 100039, 100040, 100046))
 
 
 class SnowflakeSessions:
@@ -60,7 +63,7 @@ class SnowflakeSessions:
         """Keep the account; nothing is opened."""
         self.limits = limits
         self._engine = account.engine(
-            longest=_LONGEST,
+            longest=_NETWORK,
             autocommit=True,  # every statement is a SELECT
             # A second wall, should this process die while a statement runs.
             session={"STATEMENT_TIMEOUT_IN_SECONDS": int(_LONGEST.total_seconds())},
@@ -194,7 +197,9 @@ class SnowflakeEngine:
             _our_errors(),
             flight.watching(self._sessions.canceller(cursor, sql)),
         ):
-            cursor.execute(sql, values, _statement_params=tag)
+            # Else the connector would go on asking an account that does not answer, whoever has given up long ago.
+            patience = statement.within + _CANCELLED_WITHIN if statement.within else _LONGEST
+            cursor.execute(sql, values, timeout=ceil(patience.total_seconds()), _statement_params=tag)
             yield cursor
 
 

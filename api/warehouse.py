@@ -63,10 +63,11 @@ class RowStream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """One SELECT, its values, and on whose behalf it runs: what a warehouse may note beside it."""
+    """One SELECT, its values, how long it may take, and on whose behalf it runs, for a warehouse that notes that."""
 
     sql: str
     parameters: Mapping[str, Value]
+    within: timedelta | None = None
     tag: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -139,9 +140,9 @@ class Warehouse:
         InvalidQuery
             The engine needs more memory than allowed.
         """
-        flight = Flight()
-        run = partial(self._engine.run, _tagged(sql, parameters), flight)
-        return await self._in_thread(run, flight, limit=within or self._limits.query_timeout)
+        flight, limit = Flight(), within or self._limits.query_timeout
+        run = partial(self._engine.run, _tagged(sql, parameters, within=limit), flight)
+        return await self._in_thread(run, flight, limit=limit)
 
     @asynccontextmanager
     async def stream(self, sql: str, parameters: Mapping[str, Value], *, batch_rows: int) -> AsyncIterator[RowStream]:
@@ -206,7 +207,7 @@ class Warehouse:
         self._engine.close()
 
 
-def _tagged(sql: str, parameters: Mapping[str, Value]) -> Statement:
+def _tagged(sql: str, parameters: Mapping[str, Value], *, within: timedelta | None = None) -> Statement:
     """The statement with the request that it is for: threads do not know it."""
     seen = observed()
     tag = {
@@ -214,7 +215,8 @@ def _tagged(sql: str, parameters: Mapping[str, Value]) -> Statement:
         "metrics": seen.query and seen.query.metrics,
         "request_id": seen.request_id or None,
     }
-    return Statement(sql=sql, parameters=parameters, tag={name: value for name, value in tag.items() if value})
+    known = {name: value for name, value in tag.items() if value}
+    return Statement(sql=sql, parameters=parameters, within=within, tag=known)
 
 
 def value_type(arrow: pa.DataType) -> ValueType:
