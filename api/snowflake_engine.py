@@ -33,7 +33,6 @@ _CANCELLED_WITHIN: Final = timedelta(seconds=5)
 _CANCELLERS: Final = 4
 _RETRY: Final = timedelta(seconds=5)
 _TAG_LENGTH: Final = 2000  # of Snowflake's
-_LARGEST_INT64_DIGITS: Final = 18
 _ROW_COUNTS: Final = frozenset(("limit", "offset"))
 
 # https://docs.snowflake.com/en/user-guide/python-connector-api#label-python-connector-type-codes
@@ -235,9 +234,8 @@ def _schema(cursor: SnowflakeCursor) -> pa.Schema:
 def _type(column: Any) -> pa.DataType:  # noqa: ANN401 - a named tuple of the connector's
     if column.type_code != _FIXED:
         return _TYPES.get(column.type_code, pa.string())
-    if column.scale:
-        return pa.decimal128(38, column.scale)
-    return pa.int64() if column.precision <= _LARGEST_INT64_DIGITS else pa.decimal128(38, 0)
+    # Every integer column has 38 digits here, a key too, whatever was asked for when it was made.
+    return pa.decimal128(38, column.scale) if column.scale else pa.int64()
 
 
 @contextmanager
@@ -247,7 +245,7 @@ def _our_errors() -> Iterator[None]:
 
     try:
         yield
-    except (errors.Error, OSError) as error:
+    except (errors.Error, OSError, pa.ArrowInvalid) as error:
         raise _refusal(error) from error
 
 
@@ -255,7 +253,7 @@ def _refusal(error: Exception) -> SemanticLayerError:
     from snowflake.connector import errors
 
     number = getattr(error, "errno", None)
-    if number in _OUT_OF_RANGE:
+    if number in _OUT_OF_RANGE or isinstance(error, pa.ArrowInvalid):  # the latter: an integer of more than 64 bits
         return InvalidQuery(
             "A value of the query is out of the range of its field", hint="Use a value that the field can hold."
         )
