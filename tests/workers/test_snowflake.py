@@ -61,7 +61,7 @@ def parsed(rows: pa.Table, *, file_hash: str = "one", rejected: tuple[pa.Table, 
 def test_files_load_once_with_their_quarantine_and_report(
     snowflake: SnowflakeEmulator, warehouse: Warehouse, database: str, tmp_path: Path
 ) -> None:
-    lines = ["Apparel,18%", "Bags,much", *(f"Category {number},10%" for number in range(40))]
+    lines = ["Apparel,0.18", "Bags,much", *(f"Category {number},0.1" for number in range(40))]
     (tmp_path / "Tax_amount.csv").write_text("\n".join(["Product_Category,GST", *lines, ""]))
 
     (first,) = ingest(tmp_path, warehouse=warehouse).files
@@ -84,8 +84,8 @@ def test_rows_go_through_a_stage_in_one_copy_for_each_table(
     assert warehouse.load(parsed(TAXES)) is LoadOutcome.ALREADY_LOADED
 
     sent = [each["sql"] for each in snowflake.statements(database=database)]
-    # The connector asks a PUT again for each of its files.
-    assert len({sql for sql in sent if sql.startswith("PUT")}) == 1
+    # The connector asks again for each of the files that the pattern means.
+    assert len([sql for sql in sent if sql.startswith("PUT") and "*.parquet" in sql]) == 1
     assert len([sql for sql in sent if sql.startswith("COPY")]) == 1
     (loaded,) = rows_of(snowflake, database, "select count(*), min(loaded_at), max(file_hash) from raw.tax_amounts")
     assert loaded[0] == 2
