@@ -138,10 +138,7 @@ async def _semantic_layer(
         connections=settings.pool_size,
         query_timeout=settings.query_timeout,
     )
-    sessions = _open_sessions(settings, engine, closing)
-    served = ServedPublication(
-        folder, opener=lambda version: open_publication(folder.path(version), engine, sessions=sessions)
-    )
+    served = _served(folder, engine, _open_sessions(settings, engine, closing))
     closing.callback(served.close)
     cache = _open_cache(settings)
     closing.push_async_callback(cache.close)  # before the publication, whose warehouse its runs use
@@ -165,6 +162,14 @@ async def _semantic_layer(
     )
     layer.review_policy()
     return layer
+
+
+def _served(
+    folder: PublicationFolder, limits: EngineLimits, sessions: SnowflakeSessions | None
+) -> ServedPublication[OpenPublication]:
+    return ServedPublication(
+        folder, opener=lambda version: open_publication(folder.path(version), limits, sessions=sessions)
+    )
 
 
 def _open_sessions(settings: Settings, limits: EngineLimits, closing: AsyncExitStack) -> SnowflakeSessions | None:
