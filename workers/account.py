@@ -1,0 +1,225 @@
+"""The Snowflake account as code: the statements of docs/snowflake/, with names put in, printed or run in their order.
+
+The files are the account: a change is a change of a file, reviewed. Names vary between accounts; each is an identifier that
+was checked before it came near a statement. Every statement may be run again, so a run that broke off is simply repeated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import sqlglot
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+from sqlglot.tokens import Token, TokenType
+
+from workers.errors import AccountError, SettingError
+
+ACCOUNT_FILES: Final = Path(__file__).resolve().parent.parent / "docs" / "snowflake"
+
+_IDENTIFIER: Final = re.compile(r"[A-Z][A-Z0-9_]{0,127}")
+_TAKEN: Final = frozenset(
+    {"ACCOUNTADMIN", "GLOBALORGADMIN", "ORGADMIN", "PUBLIC", "SECURITYADMIN", "SNOWFLAKE", "SYSADMIN", "USERADMIN"}
+)
+_PLACEHOLDER: Final = re.compile(r"\$\{(\w+)\}")
+_NEEDS_ENTERPRISE: Final = "-- Edition: enterprise\n"
+_CONNECT_S: Final = 30
+
+
+class Edition(StrEnum):
+    """What the account's contract includes. Tags, masks, row policies and several clusters need Enterprise."""
+
+    STANDARD = "standard"
+    ENTERPRISE = "enterprise"
+
+    @property
+    def time_travel_days(self) -> int:
+        """The longest time travel that the files ask for; Standard has a day at most."""
+        return 7 if self is Edition.ENTERPRISE else 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountNames:
+    """What the account's things are called; kept in capitals, as Snowflake does.
+
+    Attributes
+    ----------
+    database
+        Raw rows and builds.
+    published
+        Published versions.
+    prefix
+        Begins the names of warehouses, monitors and the services' roles.
+    analyst
+        The role of people with SQL of their own.
+
+    Raises
+    ------
+    SettingError
+        A name is no plain identifier, is Snowflake's own, or is used twice.
+    """
+
+    database: str = "MARKETING_INSIGHT"
+    published: str = "MARKETING_INSIGHT_PUBLISHED"
+    prefix: str = "INSIGHT"
+    analyst: str = "MARKETING_ANALYST"
+
+    def __post_init__(self) -> None:
+        """Check the names, and write them in capitals."""
+        for field in fields(self):
+            name = str(getattr(self, field.name)).upper()
+            if not _IDENTIFIER.fullmatch(name) or name in _TAKEN:
+                raise SettingError(
+                    f"{name!r} cannot be the name of the {field.name}",
+                    hint="Use letters, digits and underscores, beginning with a letter, and no name of Snowflake's own",
+                )
+            object.__setattr__(self, field.name, name)
+        if self.database == self.published:
+            raise SettingError(
+                f"{self.database} cannot hold builds and published versions both",
+                hint="Name two databases: readers have rights on the second as a whole",
+            )
+        if self.analyst in {f"{self.prefix}_{role}" for role in SERVICE_ROLES}:
+            raise SettingError(f"{self.analyst} is a role of the services", hint="Name the analysts' role otherwise")
+
+
+SERVICE_ROLES: Final = ("OWNER", "LOADER", "TRANSFORMER", "SERVER", "RETENTION")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """One statement, and where it stands; `text` is without the semicolon."""
+
+    file: str
+    line: int
+    text: str
+
+
+def read_account(
+    names: AccountNames, *, edition: Edition, folder: Path = ACCOUNT_FILES
+) -> tuple[Statement, ...]:
+    """The statements that make the account, in their order; those that the edition lacks are left out.
+
+    Raises
+    ------
+    SettingError
+        The folder has no statements, or one names something that is not known here.
+    """
+    values = {field.name: getattr(names, field.name) for field in fields(names)}
+    values["time_travel_days"] = str(edition.time_travel_days)
+    statements: list[Statement] = []
+    for file in sorted(folder.glob("[0-9][0-9]_*.sql")):
+        text = file.read_text(encoding="utf-8")
+        if edition is Edition.ENTERPRISE or not text.startswith(_NEEDS_ENTERPRISE):
+            statements += _split(_filled(text, values, file.name), file.name)
+    if not statements:
+        raise SettingError(f"There are no statements in {folder}", hint="Run this where docs/snowflake/ is")
+    return tuple(statements)
+
+
+def apply_account(
+    connection: Connection, statements: Sequence[Statement], *, progress: Callable[[Statement], None]
+) -> None:
+    """Run the statements one by one; each holds at once. Idempotent.
+
+    Raises
+    ------
+    AccountError
+        One failed: those before it hold, those after it were not run.
+    """
+    for done, statement in enumerate(statements):
+        progress(statement)
+        try:
+            connection.exec_driver_sql(statement.text)
+        except SQLAlchemyError as error:
+            raise _as_account_error(error, statement, done=done, total=len(statements)) from error
+
+
+def connect_account(url: str) -> Connection:
+    """A connection to the account, in which each statement commits itself; whoever asks for it closes it.
+
+    Raises
+    ------
+    SettingError
+        The URL cannot be read, or is not one of Snowflake.
+    AccountError
+        Nobody answers, or the sign-in is refused.
+    """
+    parsed = _snowflake_url(url)
+    # Without a time-out the driver asks for minutes.
+    arguments = {"login_timeout": _CONNECT_S, "protocol": str(parsed.query.get("protocol", "https"))}
+    engine = create_engine(parsed.difference_update_query(["protocol"]), poolclass=NullPool, connect_args=arguments)
+    try:
+        return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    except SQLAlchemyError as error:
+        raise AccountError(
+            f"Snowflake cannot be reached, or refuses the sign-in: {_cause(error)}",
+            hint="Check INSIGHT_SNOWFLAKE_ADMIN_URL, and that this machine reaches the account",
+        ) from error
+
+
+def _snowflake_url(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise SettingError("INSIGHT_SNOWFLAKE_ADMIN_URL cannot be read", hint=_URL_HINT) from error
+    if parsed.get_backend_name() != "snowflake":
+        raise SettingError("INSIGHT_SNOWFLAKE_ADMIN_URL is no URL of Snowflake", hint=_URL_HINT)
+    return parsed
+
+
+_URL_HINT: Final = "Set it to snowflake://USER@ACCOUNT/?authenticator=externalbrowser (docs/snowflake.md)"
+
+
+def _filled(text: str, values: dict[str, str], file: str) -> str:
+    unknown = sorted(set(_PLACEHOLDER.findall(text)) - set(values))
+    if unknown:
+        raise SettingError(
+            f"docs/snowflake/{file} names {', '.join(unknown)}, which is not known",
+            hint=f"Known are {', '.join(sorted(values))}",
+        )
+    return _PLACEHOLDER.sub(lambda found: values[found[1]], text)
+
+
+def _split(text: str, file: str) -> Iterator[Statement]:
+    """The statements of a file, without the comments between them."""
+    pending: list[Token] = []
+    for token in (*sqlglot.tokenize(text, read="snowflake"), None):
+        if token is not None and token.token_type is not TokenType.SEMICOLON:
+            pending.append(token)
+        elif pending:
+            first, last = pending[0], pending[-1]
+            yield Statement(file=file, line=first.line, text=text[first.start : last.end + 1])
+            pending = []
+
+
+def _as_account_error(error: SQLAlchemyError, statement: Statement, *, done: int, total: int) -> AccountError:
+    cause = _cause(error)
+    place = f"docs/snowflake/{statement.file}, line {statement.line}"
+    shown = statement.text.splitlines()[0]
+    return AccountError(
+        f"Statement {done + 1} of {total} failed ({place}): {shown}: {cause}",
+        hint=f"{_remedy(cause)}; then run this again. The {done} before it hold, and may be repeated",
+    )
+
+
+def _remedy(cause: str) -> str:
+    """What to do about the cause, as far as Snowflake's words tell."""
+    told = cause.lower()
+    if "insufficient privileges" in told or "not authorized" in told or "requested role" in told:
+        return "Sign in as a user with ACCOUNTADMIN"
+    if "unsupported feature" in told or "not supported" in told or "edition" in told:
+        return "An account of the Standard edition needs --edition standard"
+    return "Mend the cause"
+
+
+def _cause(error: SQLAlchemyError) -> str:
+    text = str(error.orig if isinstance(error, DBAPIError) else error).strip()
+    return " ".join(text.splitlines()[:2])
