@@ -3,13 +3,29 @@
 -- schema of a build can fall under. Managed access: whoever makes a table may not hand out rights on it.
 use role ${prefix}_OWNER;
 
-create database if not exists ${database} comment = 'Raw rows and builds';
-create schema if not exists ${database}.RAW with managed access comment = 'Rows as they came; written by the loader';
-create schema if not exists ${database}.STAGING with managed access comment = 'dbt: one view for each source';
-create schema if not exists ${database}.MARTS with managed access comment = 'dbt: what is copied into a version';
-create schema if not exists ${database}.ML with managed access comment = 'dbt: segments, as a seed';
-create schema if not exists ${database}.SNAPSHOTS with managed access comment = 'dbt: history of customers';
-create schema if not exists ${database}.TEST_FAILURES with managed access comment = 'dbt: rows that failed a test, of the last build';
-create schema if not exists ${database}.GOVERNANCE with managed access comment = 'Tags, policies, and who may see which rows';
+-- Raw rows and builds.
+create database if not exists ${database};
+-- Rows as they came; written by the loader.
+create schema if not exists ${database}.RAW;
+alter schema ${database}.RAW enable managed access;
+-- dbt: one view for each source.
+create schema if not exists ${database}.STAGING;
+alter schema ${database}.STAGING enable managed access;
+-- dbt: what is copied into a version.
+create schema if not exists ${database}.MARTS;
+alter schema ${database}.MARTS enable managed access;
+-- dbt: segments, as a seed.
+create schema if not exists ${database}.ML;
+alter schema ${database}.ML enable managed access;
+-- dbt: history of customers.
+create schema if not exists ${database}.SNAPSHOTS;
+alter schema ${database}.SNAPSHOTS enable managed access;
+-- dbt: rows that failed a test, of the last build.
+create schema if not exists ${database}.TEST_FAILURES;
+alter schema ${database}.TEST_FAILURES enable managed access;
+-- Tags, policies, and who may see which rows.
+create schema if not exists ${database}.GOVERNANCE;
+alter schema ${database}.GOVERNANCE enable managed access;
 
-create database if not exists ${published} comment = 'Published versions, a schema each';
+-- Published versions, a schema each.
+create database if not exists ${published};
