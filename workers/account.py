@@ -1,25 +1,26 @@
 """The Snowflake account as code: the statements of docs/snowflake/, with names put in, printed or run in their order.
 
-The files are the account: a change is a change of a file, reviewed. Names vary between accounts; each is an identifier that
-was checked before it came near a statement. Every statement may be run again, so a run that broke off is simply repeated.
+The files are the account: a change is a change of a file, reviewed. Names vary between accounts; each is an identifier
+that was checked before it came near a statement. Every statement may be run again, so a run that broke off is repeated.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 import sqlglot
-from sqlalchemy import create_engine, make_url
-from sqlalchemy.engine import URL, Connection
+from sqlalchemy import Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from sqlglot.tokens import Token, TokenType
 
+from api.snowflake_account import SnowflakeAccount, SnowflakeSettings
 from workers.errors import AccountError, SettingError
 
 ACCOUNT_FILES: Final = Path(__file__).resolve().parent.parent / "docs" / "snowflake"
@@ -30,7 +31,7 @@ _TAKEN: Final = frozenset(
 )
 _PLACEHOLDER: Final = re.compile(r"\$\{(\w+)\}")
 _NEEDS_ENTERPRISE: Final = "-- Edition: enterprise\n"
-_CONNECT_S: Final = 30
+_LONGEST: Final = timedelta(minutes=5)  # nothing here computes much
 
 
 class Edition(StrEnum):
@@ -90,7 +91,7 @@ class AccountNames:
             raise SettingError(f"{self.analyst} is a role of the services", hint="Name the analysts' role otherwise")
 
 
-SERVICE_ROLES: Final = ("OWNER", "LOADER", "TRANSFORMER", "SERVER", "RETENTION")
+SERVICE_ROLES: Final = ("OWNER", "LOADER", "TRANSFORMER", "PIPELINE", "SERVER", "RETENTION")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +103,7 @@ class Statement:
     text: str
 
 
-def read_account(
-    names: AccountNames, *, edition: Edition, folder: Path = ACCOUNT_FILES
-) -> tuple[Statement, ...]:
+def read_account(names: AccountNames, *, edition: Edition, folder: Path = ACCOUNT_FILES) -> tuple[Statement, ...]:
     """The statements that make the account, in their order; those that the edition lacks are left out.
 
     Raises
@@ -152,10 +151,11 @@ def connect_account(url: str) -> Connection:
     AccountError
         Nobody answers, or the sign-in is refused.
     """
-    parsed = _snowflake_url(url)
-    # Without a time-out the driver asks for minutes.
-    arguments = {"login_timeout": _CONNECT_S, "protocol": str(parsed.query.get("protocol", "https"))}
-    engine = create_engine(parsed.difference_update_query(["protocol"]), poolclass=NullPool, connect_args=arguments)
+    # The administrator signs in as the URL says, not with the service's key or token.
+    account = replace(_account(url), settings=SnowflakeSettings(**dict.fromkeys(SnowflakeSettings.model_fields)))
+    engine = account.engine(
+        longest=_LONGEST, autocommit=True, session={"QUERY_TAG": "marketing_insight_bootstrap"}, poolclass=NullPool
+    )
     try:
         return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
     except SQLAlchemyError as error:
@@ -165,17 +165,19 @@ def connect_account(url: str) -> Connection:
         ) from error
 
 
-def _snowflake_url(url: str) -> URL:
+def _account(url: str) -> SnowflakeAccount:
     try:
         parsed = make_url(url)
+        if parsed.get_backend_name() == "snowflake":
+            return SnowflakeAccount.of(parsed)
     except (ArgumentError, ValueError) as error:
-        raise SettingError("INSIGHT_SNOWFLAKE_ADMIN_URL cannot be read", hint=_URL_HINT) from error
-    if parsed.get_backend_name() != "snowflake":
-        raise SettingError("INSIGHT_SNOWFLAKE_ADMIN_URL is no URL of Snowflake", hint=_URL_HINT)
-    return parsed
+        raise SettingError("INSIGHT_SNOWFLAKE_ADMIN_URL cannot be used", hint=_URL_HINT) from error
+    raise SettingError("INSIGHT_SNOWFLAKE_ADMIN_URL is no URL of Snowflake", hint=_URL_HINT)
 
 
-_URL_HINT: Final = "Set it to snowflake://USER@ACCOUNT/?authenticator=externalbrowser (docs/snowflake.md)"
+_URL_HINT: Final = (
+    "Set it to snowflake://USER@ACCOUNT/SNOWFLAKE?authenticator=externalbrowser; that database is in every account"
+)
 
 
 def _filled(text: str, values: dict[str, str], file: str) -> str:

@@ -4,13 +4,13 @@ Marts are built from raw rows at every build, so age alone removes nothing that 
 of 2019 for as long as the shop wants them. What goes is what no model reads, nor will:
 
 * rejected records, after a while: somebody has mended them by then, or nobody will;
-* rows that another row has replaced for a while: an earlier state of a corrected line, an event that was delivered again,
-  and an announced line of sales that a file has brought since.
+* rows that another row has replaced for a while: an earlier state of a corrected line, an event that came again, an
+  announced line of sales that a file has brought since.
 
-`load_files` and `consumer_offsets` are never touched. They are how a file or a message is loaded once, and in what order.
+`load_files` and `consumer_offsets` stay. They are how a file or a message is loaded once, and in what order.
 
-Ages count from the moment of loading to now, by the clock, as both are times of this machine; the as-of date is a day of
-the data. Which row replaces which is what the staging views say: a test holds both against each other.
+Ages count from the moment of loading to now, by the clock, as both are times of this machine; the as-of date is a day
+of the data. Which row replaces which is what the staging views say: a test holds one against the other.
 """
 
 from __future__ import annotations
@@ -32,15 +32,17 @@ from sqlalchemy import (
     Table,
     and_,
     cast,
+    column,
     delete,
     func,
     literal,
     select,
+    table,
     try_cast,
     tuple_,
 )
 
-from workers.raw_tables import EVENT_TABLES, FILE_TABLES, LOAD_FILES, REJECTED_RECORDS
+from workers.raw_tables import EVENT_TABLES, FILE_TABLES, LOAD_FILES, RAW, REJECTED_RECORDS
 from workers.sinks import Warehouse
 
 _FILE_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -75,7 +77,7 @@ class RetentionRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
-    """What became of one raw table: rows that went (or would), rows that stayed, and the moment (aware) before which."""
+    """What became of one raw table: rows that went (or would) and stayed, and the moment (aware) that decides."""
 
     table: str
     reason: str
@@ -91,8 +93,6 @@ def apply_retention(
 
     Parameters
     ----------
-    warehouse
-        Its raw tables are made if missing.
     now
         The moment that ages count to, aware.
 
@@ -101,12 +101,20 @@ def apply_retention(
     WarehouseError
         The warehouse refused or stayed locked; nothing was removed.
     """
-    warehouse.ensure_raw_tables()
     with warehouse.opened() as connection, connection.begin():
+        tables = _raw_tables(connection)
         return tuple(
             _remove(connection, purge, is_dry_run=is_dry_run)
             for purge in _purges(rules, now=now, dialect=connection.dialect.name)
+            if purge.table.name in tables
         )
+
+
+def _raw_tables(connection: Connection) -> frozenset[str]:
+    """Those that are there: the role of retention may make none."""
+    tables = table("tables", column("table_schema"), column("table_name"), schema="information_schema")
+    found = select(tables.c.table_name).where(func.lower(tables.c.table_schema) == RAW.schema)
+    return frozenset(name.lower() for name in connection.execute(found).scalars())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,9 +137,10 @@ class _Purge:
 def _purges(rules: RetentionRules, *, now: datetime, dialect: str) -> Iterator[_Purge]:
     yield _Purge(table=REJECTED_RECORDS, reason="rejected", before=now - rules.rejected)
     before = now - rules.superseded
-    for name, table in (*EVENT_TABLES.items(), *FILE_TABLES.items()):
-        doomed = _doomed_events(table, dialect, before) if name in EVENT_TABLES else _doomed_lines(table, before)
-        yield _Purge(table=table, reason="replaced", before=before, doomed=doomed)
+    for events in EVENT_TABLES.values():
+        yield _Purge(table=events, reason="replaced", before=before, doomed=_doomed_events(events, dialect, before))
+    for lines in FILE_TABLES.values():
+        yield _Purge(table=lines, reason="replaced", before=before, doomed=_doomed_lines(lines, before))
 
 
 def _remove(connection: Connection, purge: _Purge, *, is_dry_run: bool) -> Removal:
@@ -152,33 +161,33 @@ def _deletion(purge: _Purge) -> Delete:
     return delete(purge.table).where(purge.condition)
 
 
-def _doomed_lines(table: Table, before: datetime) -> ColumnSelect:
+def _doomed_lines(lines: Table, before: datetime) -> ColumnSelect:
     """The rows of a file table that another of their key has replaced since before the moment."""
     loads = (
         select(LOAD_FILES.c.file_hash, func.max(LOAD_FILES.c.load_id).label("load_id"))
         .group_by(LOAD_FILES.c.file_hash)
         .subquery("loads")
     )
-    order = (func.coalesce(loads.c.load_id, 0), table.c.line_number)
-    key = [table.c[name] for name in _FILE_KEYS[table.name]]
+    order = (func.coalesce(loads.c.load_id, 0), lines.c.line_number)
+    key = [lines.c[name] for name in _FILE_KEYS[lines.name]]
     # The moment in which the next row of the key came: null for the newest, which stays.
-    replaced_at = func.lead(table.c.loaded_at).over(partition_by=key, order_by=order).label("replaced_at")
-    joined = table.outerjoin(loads, table.c.file_hash == loads.c.file_hash)
-    rows = select(*(table.c[name] for name in _FILE_ROW), replaced_at).select_from(joined).subquery("lines")
+    replaced_at = func.lead(lines.c.loaded_at).over(partition_by=key, order_by=order).label("replaced_at")
+    joined = lines.outerjoin(loads, lines.c.file_hash == loads.c.file_hash)
+    rows = select(*(lines.c[name] for name in _FILE_ROW), replaced_at).select_from(joined).subquery("dated")
     return select(*(rows.c[name] for name in _FILE_ROW)).where(rows.c.replaced_at < _naive(before))
 
 
-def _doomed_events(table: Table, dialect: str, before: datetime) -> ColumnSelect:
+def _doomed_events(events: Table, dialect: str, before: datetime) -> ColumnSelect:
     """The events that came again before the moment or, where they are lines of sales, that a file has brought."""
-    order = (table.c.loaded_at, table.c.kafka_offset, table.c.kafka_partition)
-    names = _EVENT_KEYS[table.name]
-    key = [table.c[name] if name in table.c else _field(table.c.payload, name, dialect) for name in names]
-    replaced_at = func.lead(table.c.loaded_at).over(partition_by=key, order_by=order).label("replaced_at")
-    rows = select(*(table.c[name] for name in _EVENT_ROW), replaced_at).subquery("events")
+    order = (events.c.loaded_at, events.c.kafka_offset, events.c.kafka_partition)
+    names = _EVENT_KEYS[events.name]
+    key = [events.c[name] if name in events.c else _field(events.c.payload, name, dialect) for name in names]
+    replaced_at = func.lead(events.c.loaded_at).over(partition_by=key, order_by=order).label("replaced_at")
+    rows = select(*(events.c[name] for name in _EVENT_ROW), replaced_at).subquery("dated")
     repeated = select(*(rows.c[name] for name in _EVENT_ROW)).where(rows.c.replaced_at < _naive(before))
-    if table.name != "sales_events":
+    if events.name != "sales_events":
         return repeated
-    return repeated.union(_brought_by_a_file(table, dialect, before))
+    return repeated.union(_brought_by_a_file(events, dialect, before))
 
 
 def _brought_by_a_file(events: Table, dialect: str, before: datetime) -> Select[Any]:

@@ -126,3 +126,11 @@ create table if not exists ${database}.RAW.TAX_AMOUNTS (
     line_number bigint not null,
     loaded_at datetime not null
 );
+
+-- By which writers take turns, and where files wait to be copied in (workers/snowflake_raw.py).
+create table if not exists ${database}.RAW.TURNS (
+    name varchar not null,
+    taken_at datetime not null
+);
+
+create stage if not exists ${database}.RAW.LOADING;

@@ -9,6 +9,7 @@ grant usage on schema ${database}.RAW to role ${prefix}_LOADER;
 -- For a table that a release adds. What the loader makes itself it owns; 04_raw_tables.sql made the rest before it came.
 grant create table on schema ${database}.RAW to role ${prefix}_LOADER;
 grant create stage on schema ${database}.RAW to role ${prefix}_LOADER;
+grant read, write on stage ${database}.RAW.LOADING to role ${prefix}_LOADER;
 grant select, insert, update on all tables in schema ${database}.RAW to role ${prefix}_LOADER;
 grant select, insert, update on future tables in schema ${database}.RAW to role ${prefix}_LOADER;
 
