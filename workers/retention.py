@@ -112,8 +112,8 @@ def apply_retention(
 
 def _raw_tables(connection: Connection) -> frozenset[str]:
     """Those that are there: the role of retention may make none."""
-    tables = table("tables", column("table_schema"), column("table_name"), schema="information_schema")
-    found = select(tables.c.table_name).where(func.lower(tables.c.table_schema) == RAW.schema)
+    tables = table("tables", column("table_schema"), column("table_name"), schema="information_schema").alias("t")
+    found = select(tables.c.table_name).where(func.lower(tables.c.table_schema) == str(RAW.schema))
     return frozenset(name.lower() for name in connection.execute(found).scalars())
 
 

@@ -389,8 +389,8 @@ def open_warehouse(url: str, *, lock_timeout: timedelta = LOCK_TIMEOUT) -> Wareh
 
 
 def _has_raw_schema(connection: Connection) -> bool:
-    schemata = table("schemata", column("schema_name"), schema="information_schema")
-    found = select(func.count()).select_from(schemata).where(func.lower(schemata.c.schema_name) == RAW.schema)
+    schemata = table("schemata", column("schema_name"), schema="information_schema").alias("s")
+    found = select(func.count()).select_from(schemata).where(func.lower(schemata.c.schema_name) == str(RAW.schema))
     return bool(connection.execute(found).scalar_one())
 
 

@@ -14,7 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from workers.account import AccountNames, Edition
+from workers.account_names import AccountNames, Edition
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,8 +40,7 @@ def bootstrap(
     is_applied: Annotated[
         bool, typer.Option("--apply", help="Run them, as INSIGHT_SNOWFLAKE_ADMIN_URL signs in.")
     ] = False,
-    database: Annotated[str, typer.Option(help="Raw rows and builds.")] = _DEFAULT.database,
-    published: Annotated[str, typer.Option(help="Database of published versions.")] = _DEFAULT.published,
+    database: Annotated[str, typer.Option(help="Raw rows, builds, versions.")] = _DEFAULT.database,
     prefix: Annotated[str, typer.Option(help="Begins the names of warehouses and roles.")] = _DEFAULT.prefix,
     analyst: Annotated[str, typer.Option(help="Role of people with SQL of their own.")] = _DEFAULT.analyst,
     edition: Annotated[Edition, typer.Option(help="Of the account; standard has no masks.")] = Edition.ENTERPRISE,
@@ -51,7 +50,7 @@ def bootstrap(
 
     if is_dry_run is is_applied:
         raise typer.BadParameter("Say either --dry-run or --apply")
-    names = AccountNames(database=database, published=published, prefix=prefix, analyst=analyst)
+    names = AccountNames(database=database, prefix=prefix, analyst=analyst)
     statements = read_account(names, edition=edition)
     if is_dry_run:
         typer.echo(_as_script(statements))

@@ -20,7 +20,7 @@ grant usage on schema ${database}.RAW to role ${prefix}_RETENTION;
 grant select, delete on all tables in schema ${database}.RAW to role ${prefix}_RETENTION;
 grant select, delete on future tables in schema ${database}.RAW to role ${prefix}_RETENTION;
 
--- The transformer reads raw, makes whatever dbt makes, and the schema of a new version.
+-- The transformer reads raw, makes whatever dbt makes, and the clones of new versions.
 grant usage on warehouse ${prefix}_TRANSFORMING to role ${prefix}_TRANSFORMER;
 grant usage on database ${database} to role ${prefix}_TRANSFORMER;
 grant usage on schema ${database}.RAW to role ${prefix}_TRANSFORMER;
@@ -31,13 +31,13 @@ grant usage, create table, create view on schema ${database}.MARTS to role ${pre
 grant usage, create table, create view on schema ${database}.ML to role ${prefix}_TRANSFORMER;
 grant usage, create table, create view on schema ${database}.SNAPSHOTS to role ${prefix}_TRANSFORMER;
 grant usage, create table, create view on schema ${database}.TEST_FAILURES to role ${prefix}_TRANSFORMER;
-grant usage on database ${published} to role ${prefix}_TRANSFORMER;
-grant create schema on database ${published} to role ${prefix}_TRANSFORMER;
+grant create schema on database ${database} to role ${prefix}_TRANSFORMER;
 
--- The service reads published versions. It has no right on the database of builds, not even to see its name.
+-- The service reads versions. A clone keeps the rights on its tables, but not the right to enter the schema: so the service may
+-- select from what is cloned from MARTS, and enter what is made after this; it cannot enter MARTS itself, nor any other
+-- schema of a build, where it has no right on a table either.
 grant usage on warehouse ${prefix}_SERVING to role ${prefix}_SERVER;
-grant usage on database ${published} to role ${prefix}_SERVER;
-grant usage on all schemas in database ${published} to role ${prefix}_SERVER;
-grant usage on future schemas in database ${published} to role ${prefix}_SERVER;
-grant select on all tables in database ${published} to role ${prefix}_SERVER;
-grant select on future tables in database ${published} to role ${prefix}_SERVER;
+grant usage on database ${database} to role ${prefix}_SERVER;
+grant usage on future schemas in database ${database} to role ${prefix}_SERVER;
+grant select on all tables in schema ${database}.MARTS to role ${prefix}_SERVER;
+grant select on future tables in schema ${database}.MARTS to role ${prefix}_SERVER;

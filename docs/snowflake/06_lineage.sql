@@ -8,7 +8,7 @@ grant apply tag on account to role ${prefix}_OWNER;
 use role ${prefix}_OWNER;
 
 create tag if not exists ${database}.GOVERNANCE.DATA_LAYER
-    allowed_values 'raw', 'staging', 'mart', 'history', 'quality', 'governance', 'published'
+    allowed_values 'raw', 'staging', 'mart', 'history', 'quality', 'governance'
     comment = 'How far data is from its source';
 create tag if not exists ${database}.GOVERNANCE.WORKLOAD
     allowed_values 'loading', 'transforming', 'serving', 'analysis'
@@ -24,7 +24,6 @@ alter schema ${database}.ML set tag ${database}.GOVERNANCE.DATA_LAYER = 'mart';
 alter schema ${database}.SNAPSHOTS set tag ${database}.GOVERNANCE.DATA_LAYER = 'history';
 alter schema ${database}.TEST_FAILURES set tag ${database}.GOVERNANCE.DATA_LAYER = 'quality';
 alter schema ${database}.GOVERNANCE set tag ${database}.GOVERNANCE.DATA_LAYER = 'governance';
-alter database ${published} set tag ${database}.GOVERNANCE.DATA_LAYER = 'published';
 
 alter warehouse ${prefix}_LOADING set tag ${database}.GOVERNANCE.WORKLOAD = 'loading';
 alter warehouse ${prefix}_TRANSFORMING set tag ${database}.GOVERNANCE.WORKLOAD = 'transforming';

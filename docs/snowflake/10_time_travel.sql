@@ -6,12 +6,10 @@ use role ${prefix}_OWNER;
 alter schema ${database}.RAW set data_retention_time_in_days = ${time_travel_days};
 -- History cannot be built again.
 alter schema ${database}.SNAPSHOTS set data_retention_time_in_days = ${time_travel_days};
--- Made of raw at every build: a day costs a copy of each.
+-- Made of raw at every build: a day costs a copy of each. A version is a clone of MARTS, and takes its day from there.
 alter schema ${database}.STAGING set data_retention_time_in_days = 1;
 alter schema ${database}.MARTS set data_retention_time_in_days = 1;
 alter schema ${database}.ML set data_retention_time_in_days = 1;
 alter schema ${database}.GOVERNANCE set data_retention_time_in_days = ${time_travel_days};
 -- Copies of rows, for the reader of a failed build; the next build replaces them.
 alter schema ${database}.TEST_FAILURES set data_retention_time_in_days = 0;
--- A version never changes. Going back is to another version, not to another time.
-alter database ${published} set data_retention_time_in_days = 1;

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import closing
@@ -14,15 +12,17 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
-from sqlalchemy import create_engine
 from sqlalchemy.schema import CreateTable
 from sqlfluff.core import Linter
+from typer.testing import CliRunner, Result
 
 from tests.conftest import REPOSITORY
 from tests.snowflake import SnowflakeEmulator
-from workers.account import AccountNames, Edition, Statement, apply_account, connect_account, read_account
+from workers.account import Statement, apply_account, connect_account, read_account
+from workers.account_names import AccountNames, Edition
 from workers.errors import AccountError, SettingError
 from workers.raw_tables import RAW
+from workers.upkeep_cli import snowflake as snowflake_commands
 
 # What sqlfluff's dialect does not know, each as Snowflake's documentation has it.
 UNKNOWN_TO_THE_PARSER = (
@@ -62,10 +62,12 @@ def complaints(statements: Iterable[Statement]) -> list[str]:
     ]
 
 
+# A version is a clone of MARTS: rights on its tables come from there, and it is entered as it is made after the grant.
+# Whoever may not enter MARTS itself, nor any other schema that was there before, reads nothing but versions.
 READER_OF_VERSIONS = (
-    ("usage", r"(all|future) schemas in database MARKETING_INSIGHT_PUBLISHED"),
-    ("usage", r"database MARKETING_INSIGHT_PUBLISHED"),
-    ("select", r"(all|future) tables in database MARKETING_INSIGHT_PUBLISHED"),
+    ("usage", r"future schemas in database MARKETING_INSIGHT"),
+    ("usage", r"database MARKETING_INSIGHT"),
+    ("select", r"(all|future) tables in schema MARKETING_INSIGHT\.MARTS"),
 )
 IN_RAW = (("usage", r"database MARKETING_INSIGHT"), ("usage", r"schema MARKETING_INSIGHT\.RAW"))
 RAW_TABLES = r"(all|future) tables in schema MARKETING_INSIGHT\.RAW"
@@ -86,7 +88,7 @@ ALLOWED: dict[str, tuple[tuple[str, str], ...]] = {
         ("usage", r"warehouse INSIGHT_TRANSFORMING"),
         ("select", RAW_TABLES),
         ("usage|create table|create view", r"schema MARKETING_INSIGHT\.(STAGING|MARTS|ML|SNAPSHOTS|TEST_FAILURES)"),
-        ("usage|create schema", r"database MARKETING_INSIGHT_PUBLISHED"),
+        ("create schema", r"database MARKETING_INSIGHT"),
         ("usage", r"schema MARKETING_INSIGHT\.GOVERNANCE"),
         ("apply", r"(tag|row access policy) MARKETING_INSIGHT\.GOVERNANCE\.\w+"),
     ),
@@ -119,12 +121,15 @@ def test_no_role_may_do_more_than_it_is_for() -> None:
     "text",
     [
         "grant select on all tables in schema MARKETING_INSIGHT.RAW to role INSIGHT_SERVER",
-        "grant insert on future tables in database MARKETING_INSIGHT_PUBLISHED to role INSIGHT_SERVER",
+        "grant insert on future tables in schema MARKETING_INSIGHT.MARTS to role INSIGHT_SERVER",
+        "grant usage on schema MARKETING_INSIGHT.MARTS to role INSIGHT_SERVER",
+        "grant usage on all schemas in database MARKETING_INSIGHT to role INSIGHT_SERVER",
+        "grant select on future tables in database MARKETING_INSIGHT to role MARKETING_ANALYST",
         "grant usage on warehouse INSIGHT_TRANSFORMING to role INSIGHT_SERVER",
         "grant select, delete on all tables in schema MARKETING_INSIGHT.RAW to role INSIGHT_LOADER",
         "grant insert on all tables in schema MARKETING_INSIGHT.MARTS to role INSIGHT_LOADER",
         "grant ownership on database MARKETING_INSIGHT to role INSIGHT_TRANSFORMER",
-        "grant select on all tables in database MARKETING_INSIGHT_PUBLISHED to role PUBLIC",
+        "grant select on all tables in schema MARKETING_INSIGHT.MARTS to role PUBLIC",
         "grant manage grants on account to role INSIGHT_OWNER",
     ],
 )
@@ -138,10 +143,23 @@ def test_each_role_has_what_it_works_with() -> None:
     assert {("insert", f"all {tables}"), ("insert", f"future {tables}")} <= given["INSIGHT_LOADER"]
     assert {("delete", f"all {tables}"), ("delete", f"future {tables}")} <= given["INSIGHT_RETENTION"]
     assert {("select", f"all {tables}"), ("select", f"future {tables}")} <= given["INSIGHT_TRANSFORMER"]
-    published = "tables in database MARKETING_INSIGHT_PUBLISHED"
+    marts = "tables in schema MARKETING_INSIGHT.MARTS"
     for reader in ("INSIGHT_SERVER", "MARKETING_ANALYST"):
-        assert {("select", f"all {published}"), ("select", f"future {published}")} <= given[reader]
-        assert ("usage", "future schemas in database MARKETING_INSIGHT_PUBLISHED") in given[reader]
+        assert {("select", f"all {marts}"), ("select", f"future {marts}")} <= given[reader]
+        assert ("usage", "future schemas in database MARKETING_INSIGHT") in given[reader]
+
+
+def test_schemas_of_builds_are_there_before_readers_may_enter_what_is_new() -> None:
+    places = [(index, statement.text) for index, statement in enumerate(enterprise())]
+    first_reader = min(index for index, text in places if "future schemas" in text)
+    made = [(index, text.split()[-1]) for index, text in places if text.startswith("create schema")]
+    assert {schema.split(".")[1] for _, schema in made} >= {"RAW", "STAGING", "MARTS", "SNAPSHOTS", "GOVERNANCE"}
+    assert all(index < first_reader for index, _ in made)
+    # Those that dbt would make otherwise, and readers could then enter.
+    project = yaml.safe_load((REPOSITORY / "dbt" / "dbt_project.yml").read_text())
+    dbts = set(re.findall(r"'\+schema': '(\w+)'", str(project)))
+    assert dbts
+    assert {name.upper() for name in dbts} <= {schema.split(".")[1] for _, schema in made}
 
 
 def test_no_administrator_inherits_a_service() -> None:
@@ -191,8 +209,7 @@ def test_the_standard_edition_gets_nothing_that_it_lacks_and_no_readers_without_
         {"prefix": ""},
         {"analyst": "accountadmin"},
         {"analyst": "insight_server"},
-        {"published": "A" * 129},
-        {"database": "ONE", "published": "one"},
+        {"prefix": "A" * 129},
         {"database": "${prefix}"},
     ],
 )
@@ -203,7 +220,7 @@ def test_what_is_no_plain_name_never_reaches_a_statement(names: dict[str, str]) 
 
 
 def test_names_are_put_in_everywhere() -> None:
-    names = AccountNames(database="shop", published="shop_live", prefix="shop_dev", analyst="reader")
+    names = AccountNames(database="shop", prefix="shop_dev", analyst="reader")
     text = "\n".join(statement.text for statement in read_account(names, edition=Edition.ENTERPRISE))
     assert "${" not in text
     assert not re.search(r"\b(MARKETING_INSIGHT|INSIGHT_|MARKETING_ANALYST)", text)
@@ -223,7 +240,7 @@ def test_semicolons_in_texts_and_comments_end_no_statement(tmp_path: Path) -> No
 
 
 def test_the_account_is_made_in_order_and_again_without_effect(snowflake: SnowflakeEmulator) -> None:
-    names = AccountNames(database="SETUP", published="SETUP_PUBLISHED")
+    names = AccountNames(database="SETUP")
     statements = read_account(names, edition=Edition.ENTERPRISE)
     with closing(connect_account(snowflake.url("SETUP_ADMIN"))) as connection:
         kept = []
@@ -244,19 +261,19 @@ def test_the_account_is_made_in_order_and_again_without_effect(snowflake: Snowfl
     assert (len(secrets), entitlements) == (1, [("MARKETING_ANALYST", "*")])
 
 
-def test_a_statement_that_fails_is_named_with_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / "01_first.sql").write_text(
-        "create schema one;\n\nuse role nobody;\ncreate schema two;", encoding="utf-8"
-    )
+def test_a_statement_that_fails_is_named_with_what_to_do(snowflake: SnowflakeEmulator, tmp_path: Path) -> None:
+    text = "create schema one;\n\nalter table nowhere rename to here;\ncreate schema two;"
+    (tmp_path / "01_first.sql").write_text(text, encoding="utf-8")
     statements = read_account(AccountNames(), edition=Edition.ENTERPRISE, folder=tmp_path)
-    with create_engine("duckdb:///:memory:").connect() as connection:  # it knows no roles
+    with closing(connect_account(snowflake.url("FAILS"))) as connection:
         with pytest.raises(AccountError) as failure:
             apply_account(connection, statements, progress=lambda _: None)
-        made = connection.exec_driver_sql("select schema_name from information_schema.schemata").scalars().all()
-    assert "Statement 2 of 3 failed (docs/snowflake/01_first.sql, line 3): use role nobody" in failure.value.message
+        made = {row[1].upper() for row in connection.exec_driver_sql("show schemas").fetchall()}
+    place = "Statement 2 of 3 failed (docs/snowflake/01_first.sql, line 3): alter table nowhere rename to here"
+    assert failure.value.message.startswith(place)
     assert "The 1 before it hold" in failure.value.hint
-    assert "one" in made
-    assert "two" not in made
+    assert "ONE" in made
+    assert "TWO" not in made
 
 
 @pytest.mark.parametrize("url", ["duckdb:///x", "nonsense", "snowflake://account/SNOWFLAKE"])
@@ -322,17 +339,27 @@ def hooked(model: str, *, target: str = "snowflake", governance: str = "GOVERNAN
 
 
 def test_the_command_prints_the_account_or_says_what_it_lacks() -> None:
-    insight = Path(sys.executable).with_name("insight")
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(snowflake_commands, ["bootstrap", *arguments])
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [insight, "snowflake", "bootstrap", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-
-    printed = run("--dry-run", "--database", "shop")
+    printed = run("--dry-run", "--database", "shop").stdout
     expected = read_account(AccountNames(database="SHOP"), edition=Edition.ENTERPRISE)
-    assert printed.returncode == 0
-    assert all(f"{statement.text};" in printed.stdout for statement in expected)
-    refused = run("--apply")
-    assert refused.returncode == 1
-    assert "INSIGHT_SNOWFLAKE_ADMIN_URL is not set" in refused.stderr
-    assert run().returncode == 2
+    places = [printed.index(f"{statement.text};") for statement in expected if statement.text.startswith("alter ")]
+    assert all(f"{statement.text};" in printed for statement in expected)
+    assert places == sorted(places)
+    assert "INSIGHT_SNOWFLAKE_ADMIN_URL is not set" in str(run("--apply").exception)
+    assert run().exit_code == 2
+    assert run("--apply", "--dry-run").exit_code == 2
+
+
+def test_the_command_applies_the_account(snowflake: SnowflakeEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INSIGHT_SNOWFLAKE_ADMIN_URL", snowflake.url("BY_COMMAND"))
+    # The service's own way in is not the administrator's.
+    monkeypatch.setenv("INSIGHT_SNOWFLAKE_TOKEN_FILE", "/nowhere")
+    applied = CliRunner().invoke(
+        snowflake_commands,
+        ["bootstrap", "--apply", "--database", "c", "--edition", "standard"],
+    )
+    assert applied.exit_code == 0, applied.exception
+    total = len(read_account(AccountNames(database="c"), edition=Edition.STANDARD))
+    assert f"{total} statements of 6 files hold" in applied.stdout

@@ -1,6 +1,6 @@
--- Where things are. Two databases: in the first one builds, and no reader has any right there; the second holds published
--- versions, a schema each, and nothing else. So "may read what is published" is a right on a database, that no new
--- schema of a build can fall under. Managed access: whoever makes a table may not hand out rights on it.
+-- Where things are. One database; a published version is a clone of MARTS, MARTS__<version>, that the pipeline makes.
+-- Managed access: whoever makes a table may not hand out rights on it. Not MARTS: whoever clones a managed schema needs
+-- rights that the pipeline should not have.
 use role ${prefix}_OWNER;
 
 -- Raw rows and builds.
@@ -13,7 +13,6 @@ create schema if not exists ${database}.STAGING;
 alter schema ${database}.STAGING enable managed access;
 -- dbt: what is copied into a version.
 create schema if not exists ${database}.MARTS;
-alter schema ${database}.MARTS enable managed access;
 -- dbt: segments, as a seed.
 create schema if not exists ${database}.ML;
 alter schema ${database}.ML enable managed access;
@@ -26,6 +25,3 @@ alter schema ${database}.TEST_FAILURES enable managed access;
 -- Tags, policies, and who may see which rows.
 create schema if not exists ${database}.GOVERNANCE;
 alter schema ${database}.GOVERNANCE enable managed access;
-
--- Published versions, a schema each.
-create database if not exists ${published};
