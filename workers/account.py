@@ -17,7 +17,7 @@ import sqlglot
 from sqlalchemy import Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
-from sqlglot.tokens import Token, TokenType
+from sqlglot import Token, TokenType
 
 from api.snowflake_account import SnowflakeAccount, SnowflakeSettings
 from workers.account_names import AccountNames, Edition

@@ -202,7 +202,7 @@ def _brought_by_a_file(events: Table, dialect: str, before: datetime) -> Select[
 def _field(payload: ColumnElement[str], name: str, dialect: str) -> ColumnElement[str]:
     """A field of a JSON text as text, as the macro `json_text` has it; null where there is none."""
     if dialect == "snowflake":
-        return cast(func.get_path(func.try_parse_json(payload), literal(name)), String)
+        return cast(func.get_path(func.try_parse_json(payload), literal(name, literal_execute=True)), String)
     return func.json_extract_string(try_cast(payload, JSON), literal(f"$.{name}"))
 
 
