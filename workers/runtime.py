@@ -226,7 +226,7 @@ class _Session(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka's cl
                 start = self._next[place]
                 await self._refuse_gap(consumer, place, start, first=records[0].offset)
                 decoded.append(await decode_all(place, records, topic=self.topics[place.topic], start=start))
-        slices = [await self._pass_letters(consumer, each) for each in decoded]
+        slices = await asyncio.gather(*(self._pass_letters(consumer, each) for each in decoded))
         if written := [each for each in slices if each is not None]:
             await self._store(consumer, written)
 
