@@ -203,12 +203,14 @@ class Stream:
         rows = self.query("select kafka_topic, kafka_partition, next_offset from raw.consumer_offsets")
         return {(topic, partition): offset for topic, partition, offset in rows}
 
-    def wait_until(self, is_so: Callable[[], bool], *, timeout_s: float = 60, what: str = "it") -> float:
+    def wait_until(
+        self, is_so: Callable[[], bool], *, timeout_s: float = 60, what: str = "it", every_s: float = 0.25
+    ) -> float:
         """Seconds until the condition held; fails with the consumers' last words if it does not in time."""
         started = time.monotonic()
         while not is_so():
             assert time.monotonic() - started < timeout_s, f"waited in vain for {what}:\n{self.last_words()}"
-            time.sleep(0.25)  # to look is to have the warehouse open, which keeps consumers out
+            time.sleep(every_s)  # to look is to have the warehouse open, which keeps consumers out
         return time.monotonic() - started
 
     def wait_for_all(self, sent: Sent, *, timeout_s: float = 120) -> float:

@@ -64,6 +64,7 @@ class Deployment:
     asker: ThreadPoolExecutor
     sent: Sent = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=itertools.count)
+    holders: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def begin(self, kind: Kind, seconds: float) -> Outage:
         """Take the warehouse away for so long, send messages and ask questions; returns at once."""
@@ -112,7 +113,12 @@ class Deployment:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         holder.stdout.close()
-        return lambda: assert_ended(holder)
+        self.holders.append(holder)
+
+        def over() -> None:
+            assert holder.wait() == 0
+
+        return over
 
     def _move(self, seconds: float) -> Callable[[], None]:
         """As if the disk were gone: the folder, with all that is in it."""
@@ -134,11 +140,6 @@ class Deployment:
         return over
 
 
-def assert_ended(holder: subprocess.Popen[bytes]) -> None:
-    """Wait for a process that must end by itself."""
-    assert holder.wait() == 0
-
-
 @contextmanager
 def deployed(kafka: KafkaBroker, synthetic: Published, folder: Path) -> Iterator[Deployment]:
     """A deployment over a copy of what is published, for the length of the block; some messages are loaded."""
@@ -158,3 +159,6 @@ def deployed(kafka: KafkaBroker, synthetic: Published, folder: Path) -> Iterator
             yield made
         finally:
             service.kill()
+            for holder in made.holders:
+                holder.kill()
+                holder.wait()
