@@ -29,7 +29,7 @@ _EVENT_WRITING: Final = (
     "SET checkpoint_threshold = '64MB'",
     "SET force_compression = 'uncompressed'",
     # Else it keeps what it can, up to most of the machine.
-    "SET memory_limit = '384MB'",
+    "SET memory_limit = '256MB'",
     "SET enable_progress_bar = false",
 )
 
