@@ -322,7 +322,6 @@ def _collecting_rarely() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*usual)
-        gc.collect()  # else what a connection left behind outlives DuckDB's binding, which complains
 
 
 def _refuse_loss(place: TopicPartition, start: int, *, begin: int, end: int) -> None:
