@@ -218,4 +218,4 @@ def _settings(**given: Any) -> Settings:  # noqa: ANN401 - pydantic checks them
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        raise WrongSetting(explain(error), hint="See docs/configuration.md.") from error
+        raise WrongSetting(explain(error), hint="See docs/configuration.md.") from None  # the cause would show values
