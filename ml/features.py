@@ -151,17 +151,36 @@ def read_features(client: Client) -> FeatureTable:
         The publication changed at every attempt, or the answer lacks what it should hold.
     """
     metrics = [feature.column for feature in FEATURES if feature.column not in (_LAST_PURCHASE, _TENURE)]
-    request = {"metrics": metrics, "group_by": [_CUSTOMER, _LAST_PURCHASE, _TENURE]}
+    whole = read_whole(client, {"metrics": metrics, "group_by": [_CUSTOMER, _LAST_PURCHASE, _TENURE]})
+    return feature_table(whole.tables[0], as_of=whole.as_of, publication=whole.publication)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """The answers to some questions, in their order, all of one publication."""
+
+    tables: tuple[pa.Table, ...]
+    publication: str
+    as_of: date
+
+
+def read_whole(client: Client, *requests: Mapping[str, Any]) -> Whole:
+    """All the rows of each request, from one publication; raises as `read_features`."""
     for _ in range(_ATTEMPTS):
         before = _whereabouts(client)
-        target = io.BytesIO()
-        client.export(request, target, media_type=_ARROW)
+        tables = tuple(_exported(client, request) for request in requests)
         if _whereabouts(client)["publication"] == before["publication"]:
-            rows = pa.ipc.open_stream(pa.BufferReader(target.getvalue())).read_all()
-            return feature_table(rows, as_of=date.fromisoformat(before["as_of"]), publication=before["publication"])
+            as_of = date.fromisoformat(before["as_of"])
+            return Whole(tables=tables, publication=before["publication"], as_of=as_of)
     raise BadFeaturesError(
         f"The data were published anew during each of {_ATTEMPTS} readings", hint="Train again when no pipeline runs"
     )
+
+
+def _exported(client: Client, request: Mapping[str, Any]) -> pa.Table:
+    target = io.BytesIO()
+    client.export(request, target, media_type=_ARROW)
+    return pa.ipc.open_stream(pa.BufferReader(target.getvalue())).read_all()
 
 
 def feature_table(rows: pa.Table, *, as_of: date, publication: str) -> FeatureTable:
