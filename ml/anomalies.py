@@ -14,11 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ml.backtest import Backtest, Window
 from ml.errors import TooShortHistoryError
 from ml.features import Floats
-from ml.history import History
+from ml.history import History, Places
+
+Flags = npt.NDArray[np.bool_]
 
 LIMIT = 3.5
 PAST_DAYS = 56
@@ -37,10 +40,13 @@ NAIVE = "three standard deviations around the mean of the same days"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """Each day with enough past, (n_days,): its place in the series, the expected value with the ends of what is
-    usual, in the metric's unit, and the deviation in robust standard deviations."""
+    """Each day with enough past, (n_days,) each.
 
-    day: Floats
+    `day` : its place in the series; `expected` with the ends of what is usual, in the metric's unit; `score` : the
+    deviation in robust standard deviations.
+    """
+
+    day: Places
     expected: Floats
     low: Floats
     high: Floats
@@ -116,31 +122,27 @@ def _usual(logs: Floats) -> tuple[Floats, Floats]:
     return expected, np.maximum(_TO_DEVIATION * np.median(deviations, axis=1), _LEAST_SPREAD)
 
 
-def _robust_flags(series: Floats, days: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _robust_flags(series: Floats, days: Floats) -> Flags:
     expected, spread = _usual(np.log1p(np.maximum(series, 0)))
-    flags: np.ndarray[tuple[int], np.dtype[np.bool_]] = (
-        np.abs(np.log1p(np.maximum(days, 0)) - expected) / spread > LIMIT
-    )
+    flags: Flags = np.abs(np.log1p(np.maximum(days, 0)) - expected) / spread > LIMIT
     return flags
 
 
-def _naive_flags(series: Floats, days: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _naive_flags(series: Floats, days: Floats) -> Flags:
     past = np.lib.stride_tricks.sliding_window_view(series, PAST_DAYS)[:-1]
     spread = np.maximum(past.std(axis=1), _LEAST_SPREAD)
-    flags: np.ndarray[tuple[int], np.dtype[np.bool_]] = np.abs(days - past.mean(axis=1)) / spread > _NAIVE_LIMIT
+    flags: Flags = np.abs(days - past.mean(axis=1)) / spread > _NAIVE_LIMIT
     return flags
 
 
 # Whether each day would be flagged if it were as `days` has it, its past being as it was.
-_DETECTORS: Mapping[str, Callable[[Floats, Floats], np.ndarray[tuple[int], np.dtype[np.bool_]]]] = {
+_DETECTORS: Mapping[str, Callable[[Floats, Floats], Flags]] = {
     ROBUST: _robust_flags,
     NAIVE: _naive_flags,
 }
 
 
-def _error(
-    series: Floats, held_out: slice, flags: Callable[[Floats, Floats], np.ndarray[tuple[int], np.dtype[np.bool_]]]
-) -> float:
+def _error(series: Floats, held_out: slice, flags: Callable[[Floats, Floats], Flags]) -> float:
     days = series[PAST_DAYS:]
     noticed = float(np.mean([flags(series, days * change)[held_out].mean() for change in _CHANGES]))
     return 1 - (noticed - float(flags(series, days)[held_out].mean()))

@@ -21,10 +21,10 @@ from ml.features import Floats
 from ml.history import History, Places, Purchases
 
 HORIZON_DAYS = 90  # after which a silent customer counts as churned, as `churn_rate` has it
-MIN_CUSTOMERS = 200  # who bought before the first held-out day; with fewer, errors are chance
+MIN_CUSTOMERS = 100  # who had bought by the first day that trees look back from; with fewer, errors are chance
 
 _STEP_DAYS = 30  # from one held-out window to the next: they overlap, as each has 90 days
-_WINDOWS = 4
+_WINDOWS, _LEAST_WINDOWS = 4, 2
 _WEEK = 7.0
 _FITTED = 20_000  # customers that parameters are found from; more change their second digit
 _LATELY_DAYS = (30, 90)
@@ -32,7 +32,8 @@ _TENTHS = 10
 
 PROCESS, TREES = "BG/NBD", "gradient-boosted trees"
 VALUED = f"{PROCESS} and Gamma-Gamma"
-SILENT = "the share that stayed away, of customers last seen as long ago"
+SILENT = "the share that stayed away before, of customers last seen as long ago"
+EVERYBODY = "the share that stayed away before, of all customers"
 AVERAGE = "what the average customer spent before"
 
 
@@ -80,8 +81,8 @@ def expect(history: History, *, seed: int = 42) -> Expectations:
     cuts = _cuts(history)
     with threadpool_limits(limits=1):  # as in the clustering: equal runs give equal numbers
         tries = [_Try(bought, cut, seed=seed) for cut in cuts]
-        churn = _backtest(history, "churn", "Brier score", SILENT, [each.churn_errors() for each in tries], cuts)
-        value = _backtest(history, "value", "RMSE, USD", AVERAGE, [each.value_errors() for each in tries], cuts)
+        churn = _backtest(history, "churn", "Brier score", (SILENT, EVERYBODY), [each.churn_errors() for each in tries], cuts)
+        value = _backtest(history, "value", "RMSE, USD", (AVERAGE,), [each.value_errors() for each in tries], cuts)
         now = _Models(bought, today, seed=seed)
         said = {PROCESS: now.process_churn, TREES: now.trees_churn}[churn.best]()
         worth = {VALUED: now.process_value, TREES: now.trees_value}[value.best]()
@@ -184,7 +185,9 @@ class _Try:
 
     def churn_errors(self) -> Mapping[str, float]:
         models = self._models
-        said = {PROCESS: models.process_churn(), TREES: models.trees_churn(), SILENT: self._silent_shares()}
+        everybody = np.full(len(self._stayed_away), models.came[0][0].mean())
+        naive = {SILENT: self._silent_shares(), EVERYBODY: everybody}
+        said = {PROCESS: models.process_churn(), TREES: models.trees_churn()} | naive
         return {name: float(np.mean((each - self._stayed_away) ** 2)) for name, each in said.items()}
 
     def value_errors(self) -> Mapping[str, float]:
@@ -213,26 +216,37 @@ def _outcome(bought: Purchases, known: Conduct, cut: int) -> tuple[Floats, Float
 def _cuts(history: History) -> Sequence[int]:
     """The days before the held-out windows, the earliest first."""
     last = history.days - 1 - HORIZON_DAYS
-    cuts = [last - _STEP_DAYS * number for number in range(_WINDOWS)][::-1]
-    learned = cuts[0] - HORIZON_DAYS - _STEP_DAYS
-    if learned < _STEP_DAYS or np.count_nonzero(history.purchases.until(max(learned, 0)).days()) < MIN_CUSTOMERS // 2:
+    learned = HORIZON_DAYS + _STEP_DAYS  # before a cut, the trees have to look back so far, and then some
+    cuts = [cut for number in range(_WINDOWS) if (cut := last - _STEP_DAYS * number) >= learned + _STEP_DAYS]
+    if len(cuts) < _LEAST_WINDOWS or _buyers(history.purchases, cuts[-1] - learned) < MIN_CUSTOMERS:
         raise TooShortHistoryError(
             f"{history.days} days of sales are too few, or too few customers bought in them, to hold months out",
             hint="Load a year of sales",
         )
-    return cuts
+    return cuts[::-1]
+
+
+def _buyers(bought: Purchases, cut: int) -> int:
+    return int(np.count_nonzero(bought.until(cut).days()))
 
 
 def _backtest(
     history: History,
     subject: str,
     measure: str,
-    baseline: str,
+    baselines: Sequence[str],
     errors: Sequence[Mapping[str, float]],
     cuts: Sequence[int],
 ) -> Backtest:
+    """The back-test beside the better one of the baselines."""
+    baseline = min(baselines, key=lambda name: float(np.mean([each[name] for each in errors])))
+    others = set(baselines) - {baseline}
     windows = tuple(
-        Window(first=history.date_of(cut + 1), last=history.date_of(cut + HORIZON_DAYS), errors=each)
+        Window(
+            first=history.date_of(cut + 1),
+            last=history.date_of(cut + HORIZON_DAYS),
+            errors={name: error for name, error in each.items() if name not in others},
+        )
         for cut, each in zip(cuts, errors, strict=True)
     )
     return Backtest(subject=subject, measure=measure, baseline=baseline, windows=windows)

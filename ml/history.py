@@ -53,8 +53,7 @@ class Purchases:
 
     def spent(self) -> Floats:
         """For how much each customer bought, in USD, (n_customers,)."""
-        spent: Floats = np.bincount(self.owner, weights=self.net, minlength=len(self.customer_ids))
-        return spent
+        return _sums(self.owner, self.net, size=len(self.customer_ids))
 
     def _where(self, chosen: npt.NDArray[np.bool_]) -> Purchases:
         return Purchases(
@@ -102,14 +101,18 @@ def read_history(client: Client) -> History:
 
 def history(bought: pa.Table, daily: pa.Table, *, as_of: date, publication: str) -> History:
     """The history, from the rows that the API answered; those after the as-of date are no part of it."""
-    bought, daily = (rows.filter(pc.less_equal(_days_of(rows), pa.scalar(as_of, pa.date32()))) for rows in (bought, daily))
+    bought, daily = (
+        rows.filter(pc.less_equal(_days_of(rows), pa.scalar(as_of, pa.date32()))) for rows in (bought, daily)
+    )
     ids = bought.column(_CUSTOMER)
     if ids.null_count or not pa.types.is_integer(ids.type):
         raise BadFeaturesError(
             "The customers' ids are hidden from this key", hint="Use a key of a role that does not see them hashed"
         )
     if not bought.num_rows:
-        raise BadFeaturesError("Nothing was bought up to the as-of date", hint="Load sales, or set a later INSIGHT_AS_OF")
+        raise BadFeaturesError(
+            "Nothing was bought up to the as-of date", hint="Load sales, or set a later INSIGHT_AS_OF"
+        )
     first = pc.min(_days_of(bought)).as_py()
     days = (as_of - first).days + 1
     return History(
@@ -135,8 +138,11 @@ def _purchases(bought: pa.Table, first: date) -> Purchases:
 def _series(daily: pa.Table, name: str, first: date, days: int) -> Floats:
     place = _since(daily, first)
     known = place >= 0
-    series: Floats = np.bincount(place[known], weights=_floats(daily, name)[known], minlength=days)
-    return series
+    return _sums(place[known], _floats(daily, name)[known], size=days)
+
+
+def _sums(places: Places, numbers: Floats, *, size: int) -> Floats:
+    return np.bincount(places, weights=numbers, minlength=size).astype(np.float64)
 
 
 def _days_of(rows: pa.Table) -> pa.ChunkedArray:

@@ -6,7 +6,7 @@ both. They are of all the data: who sees a part of it is told none of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -79,7 +79,7 @@ class Outlook:
             "level": LEVEL,
             "coverage": round(found.coverage, 4),
             "days": [
-                {"date": (first + timedelta(days=place)).isoformat()} | _range(*numbers)
+                {"date": (first + timedelta(days=place)).isoformat(), **_range(*numbers)}
                 for place, numbers in enumerate(ranges)
             ],
             "total": _range(*found.paths.total()),
@@ -148,5 +148,5 @@ def _judged(backtest: Backtest) -> dict[str, Any]:
     return {"is_proven": backtest.is_proven, "backtest": backtest.document()}
 
 
-def _range(value: float, low: float, high: float) -> Mapping[str, float]:
+def _range(value: float, low: float, high: float) -> dict[str, float]:
     return {"value": round(value, 2), "low": round(low, 2), "high": round(high, 2)}

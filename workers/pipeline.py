@@ -11,7 +11,6 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -21,10 +20,10 @@ from api.warehouse import EngineLimits
 from workers.errors import PipelineBusyError, PublicationError, SourceError
 from workers.ingest import FileReport, LoadProgress, LoadReport, LoadStatus, ingest
 from workers.messages import TOPICS
-from workers.publish import PublicationStore
+from workers.publish import Models, PublicationStore
 from workers.raw_tables import EVENT_TABLES
 from workers.recordings import RECORDINGS, replay
-from workers.segments import DEPENDENTS, ProjectCopy, promoted_model, require_libraries, segment_customers
+from workers.segments import DEPENDENTS, ProjectCopy, learn, promoted_model, require_libraries
 from workers.settings import WorkerSettings
 from workers.sinks import Warehouse, open_warehouse, read_warehouse_url
 from workers.transform import BuildProgress, BuildResult, build_marts, fed_by
@@ -174,7 +173,7 @@ class Pipeline:
             # Before the build: what comes during it is no part of it.
             sources = self._sources()
             kept.enter_context(warehouse.reserved())
-            built, segments = self._build(file, sources, watcher, topics)
+            built, models = self._build(file, sources, watcher, topics)
             watcher.built(built)
 
             def rehearse(candidate: Path) -> None:
@@ -182,12 +181,12 @@ class Pipeline:
                 _rehearse(candidate)
 
             fingerprint = str(self._with_model(sources))
-            return self._store.publish(file, built, fingerprint=fingerprint, rehearse=rehearse, segments=segments)
+            return self._store.publish(file, built, fingerprint=fingerprint, rehearse=rehearse, models=models)
 
     def _build(
         self, file: Path, sources: Ingredients, watcher: Watcher, topics: Collection[str] | None
-    ) -> tuple[BuildResult, Mapping[str, Any] | None]:
-        """The build, and the model that put the customers into segments."""
+    ) -> tuple[BuildResult, Models]:
+        """The build, and what its customers were put into segments and foreseen with."""
         project = ProjectCopy(self._settings.dbt_project_dir, file.parent / "dbt-target" / "project")
         project.renew()
         build = partial(
@@ -200,14 +199,14 @@ class Pipeline:
         )
         if topics is not None:
             # Who is in which segment stays: that is decided where all is built.
-            return build(select=fed_by(topics)), self._store.segments()
+            return build(select=fed_by(topics)), self._store.models()
         built = build()
         if not self._settings.segments:
-            return built, None
+            return built, Models()
         candidate = self._store.candidate(file, built, fingerprint=str(sources))
-        segments = segment_customers(candidate, self._settings, project, asking=partial(_tell, watcher))
-        later = build(select=(DEPENDENTS,)) if segments.document else None
-        return built.amended(later, warnings=segments.notes), segments.document
+        learned = learn(candidate, self._settings, project, asking=partial(_tell, watcher))
+        later = build(select=(DEPENDENTS,)) if learned.models.segments else None
+        return built.amended(later, warnings=learned.notes), learned.models
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -14,13 +14,15 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import duckdb
 
 from api.errors import Unavailable
+from api.outlook_model import CUSTOMERS_FILE, OUTLOOK_FILE
 from api.publication import SEGMENTS_FILE, PublicationFolder, read_info
 from workers.errors import PublicationError
 from workers.transform import BuildResult
@@ -40,6 +42,20 @@ _SOURCES: Mapping[str, tuple[str, str | None]] = {
     "news": ("news_events", "max(event_at)::date"),
     "sales_events": ("sales_events", "max(event_at)::date"),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """What stands beside the data of a version: files by name, of those in `FILES`."""
+
+    FILES: ClassVar[tuple[str, ...]] = (SEGMENTS_FILE, OUTLOOK_FILE, CUSTOMERS_FILE)
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def segments(self) -> Mapping[str, Any] | None:
+        """The model of the segments as plain data; None if its customers are in none."""
+        return json.loads(self.files[SEGMENTS_FILE]) if SEGMENTS_FILE in self.files else None
 
 
 class PublicationStore:
@@ -70,13 +86,14 @@ class PublicationStore:
         except Unavailable:
             return None
 
-    def segments(self) -> Mapping[str, Any] | None:
-        """The model that put the current version's customers into segments, as plain data; None if they are in none."""
+    def models(self) -> Models:
+        """What the current version's customers were put into segments and foreseen with."""
         current = self.current()
-        if current is None or not (file := self._folder.path(current) / SEGMENTS_FILE).is_file():
-            return None
-        document: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return document
+        if current is None:
+            return Models()
+        folder = self._folder.path(current)
+        found = {name: (folder / name).read_bytes() for name in Models.FILES if (folder / name).is_file()}
+        return Models(files=found)
 
     def publish(
         self,
@@ -85,7 +102,7 @@ class PublicationStore:
         *,
         fingerprint: str,
         rehearse: Callable[[Path], None],
-        segments: Mapping[str, Any] | None = None,
+        models: Models,
     ) -> str:
         """The new current version, copied from a build that passed its tests.
 
@@ -99,8 +116,8 @@ class PublicationStore:
             A hash of what the build was made of.
         rehearse
             Called with the folder of the candidate before anybody can see it; it raises to refuse it.
-        segments
-            The model that put its customers into segments, as plain data; None if they are in none.
+        models
+            What its customers were put into segments and foreseen with.
 
         Raises
         ------
@@ -108,8 +125,8 @@ class PublicationStore:
             The rehearsal failed; the previous version goes on serving.
         """
         with self.candidate(warehouse, built, fingerprint=fingerprint) as hidden:
-            if segments is not None:
-                (hidden / SEGMENTS_FILE).write_text(json.dumps(segments, indent=1), encoding="utf-8")
+            for name, content in models.files.items():
+                (hidden / name).write_bytes(content)
             rehearse(hidden)
             for written in (*hidden.iterdir(), hidden):
                 _sync(written)
