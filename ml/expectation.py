@@ -81,7 +81,9 @@ def expect(history: History, *, seed: int = 42) -> Expectations:
     cuts = _cuts(history)
     with threadpool_limits(limits=1):  # as in the clustering: equal runs give equal numbers
         tries = [_Try(bought, cut, seed=seed) for cut in cuts]
-        churn = _backtest(history, "churn", "Brier score", (SILENT, EVERYBODY), [each.churn_errors() for each in tries], cuts)
+        churn = _backtest(
+            history, "churn", "Brier score", (SILENT, EVERYBODY), [each.churn_errors() for each in tries], cuts
+        )
         value = _backtest(history, "value", "RMSE, USD", (AVERAGE,), [each.value_errors() for each in tries], cuts)
         now = _Models(bought, today, seed=seed)
         said = {PROCESS: now.process_churn, TREES: now.trees_churn}[churn.best]()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -26,6 +26,7 @@ _ARROW = "application/vnd.apache.arrow.stream"
 _CUSTOMER = "customer"
 _LAST_PURCHASE = "customer__last_purchase_date__day"
 _TENURE = "customer__tenure_months"
+_MOST_VALUES = 1_000  # of one filter
 _ATTEMPTS = 3  # at reading one publication as a whole, while others come
 
 
@@ -140,8 +141,8 @@ class FeatureTable:
         return self.values[:, [self.names.index(name) for name in names]]
 
 
-def read_features(client: Client) -> FeatureTable:
-    """The features of every customer with a purchase, all from one publication.
+def read_features(client: Client, customers: Sequence[int] | None = None) -> FeatureTable:
+    """The features of every customer with a purchase, or of those among the named, all from one publication.
 
     Raises
     ------
@@ -151,8 +152,13 @@ def read_features(client: Client) -> FeatureTable:
         The publication changed at every attempt, or the answer lacks what it should hold.
     """
     metrics = [feature.column for feature in FEATURES if feature.column not in (_LAST_PURCHASE, _TENURE)]
-    whole = read_whole(client, {"metrics": metrics, "group_by": [_CUSTOMER, _LAST_PURCHASE, _TENURE]})
-    return feature_table(whole.tables[0], as_of=whole.as_of, publication=whole.publication)
+    request: dict[str, Any] = {"metrics": metrics, "group_by": [_CUSTOMER, _LAST_PURCHASE, _TENURE]}
+    requests = [request]
+    if customers is not None:
+        some = (customers[start : start + _MOST_VALUES] for start in range(0, len(customers), _MOST_VALUES))
+        requests = [request | {"where": [{"field": _CUSTOMER, "op": "in", "values": list(each)}]} for each in some]
+    whole = read_whole(client, *requests)
+    return feature_table(pa.concat_tables(whole.tables), as_of=whole.as_of, publication=whole.publication)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from workers.messages import TOPICS
 from workers.publish import Models, PublicationStore
 from workers.raw_tables import EVENT_TABLES
 from workers.recordings import RECORDINGS, replay
+from workers.rescoring import SALES_EVENTS, customers_of_events, rescore
 from workers.segments import DEPENDENTS, ProjectCopy, learn, promoted_model, require_libraries
 from workers.settings import WorkerSettings
 from workers.sinks import Warehouse, open_warehouse, read_warehouse_url
@@ -65,6 +66,14 @@ class Ingredients:
     def topics_that_differ(self, other: Ingredients) -> tuple[str, ...]:
         """The event tables of which the other has other events."""
         return tuple(name for name, value in other.topics.items() if self.topics.get(name) != value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Builder:
+    """The copy of the dbt project, and what builds it, or a part: `build(select=…)`."""
+
+    project: ProjectCopy
+    build: Callable[..., BuildResult]
 
 
 class Pipeline:
@@ -171,9 +180,13 @@ class Pipeline:
             require_libraries()
         with open_warehouse(settings.warehouse_url) as warehouse, ExitStack() as kept:
             # Before the build: what comes during it is no part of it.
-            sources = self._sources()
+            sources, bought = self._sources(), self._bought(warehouse, topics)
             kept.enter_context(warehouse.reserved())
-            built, models = self._build(file, sources, watcher, topics)
+            builder = self._builder(file, watcher)
+            if topics is None:
+                built, models = self._build_all(builder, file, sources, watcher)
+            else:
+                built, models = self._build_fed(builder, file, sources, watcher, topics=topics, bought=bought)
             watcher.built(built)
 
             def rehearse(candidate: Path) -> None:
@@ -183,10 +196,14 @@ class Pipeline:
             fingerprint = str(self._with_model(sources))
             return self._store.publish(file, built, fingerprint=fingerprint, rehearse=rehearse, models=models)
 
-    def _build(
-        self, file: Path, sources: Ingredients, watcher: Watcher, topics: Collection[str] | None
-    ) -> tuple[BuildResult, Models]:
-        """The build, and what its customers were put into segments and foreseen with."""
+    def _bought(self, warehouse: Warehouse, topics: Collection[str] | None) -> frozenset[int]:
+        """The customers whom the events name that are published now."""
+        current = self._store.current()
+        if current is None or SALES_EVENTS not in (topics or ()) or not self._settings.segments:
+            return frozenset()
+        return customers_of_events(warehouse, since=self._store.loaded_at(current, SALES_EVENTS))
+
+    def _builder(self, file: Path, watcher: Watcher) -> Builder:
         project = ProjectCopy(self._settings.dbt_project_dir, file.parent / "dbt-target" / "project")
         project.renew()
         build = partial(
@@ -197,16 +214,38 @@ class Pipeline:
             as_of=self._settings.as_of,
             progress=watcher.building,
         )
-        if topics is not None:
-            # Who is in which segment stays: that is decided where all is built.
-            return build(select=fed_by(topics)), self._store.models()
-        built = build()
+        return Builder(project=project, build=build)
+
+    def _build_all(
+        self, builder: Builder, file: Path, sources: Ingredients, watcher: Watcher
+    ) -> tuple[BuildResult, Models]:
+        """The build, and what its customers were put into segments and foreseen with."""
+        built = builder.build()
         if not self._settings.segments:
             return built, Models()
         candidate = self._store.candidate(file, built, fingerprint=str(sources))
-        learned = learn(candidate, self._settings, project, asking=partial(_tell, watcher))
-        later = build(select=(DEPENDENTS,)) if learned.models.segments else None
+        learned = learn(candidate, self._settings, builder.project, asking=partial(_tell, watcher))
+        later = builder.build(select=(DEPENDENTS,)) if learned.models.segments else None
         return built.amended(later, warnings=learned.notes), learned.models
+
+    def _build_fed(
+        self,
+        builder: Builder,
+        file: Path,
+        sources: Ingredients,
+        watcher: Watcher,
+        *,
+        topics: Collection[str],
+        bought: Collection[int],
+    ) -> tuple[BuildResult, Models]:
+        """What these event tables feed; whoever bought is put into a segment anew, and everybody else stays."""
+        built, models = builder.build(select=fed_by(topics)), self._store.models()
+        if not bought or models.segments is None:
+            return built, models
+        candidate = self._store.candidate(file, built, fingerprint=str(sources), models=models)
+        if rescore(candidate, bought, models, builder.project, asking=partial(_tell, watcher)):
+            built = built.amended(builder.build(select=(DEPENDENTS,)))
+        return built, models
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

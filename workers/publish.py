@@ -95,6 +95,29 @@ class PublicationStore:
         found = {name: (folder / name).read_bytes() for name in Models.FILES if (folder / name).is_file()}
         return Models(files=found)
 
+    def as_of(self, version: str) -> date:
+        """The day that the version looks back from."""
+        return read_info(self._folder.path(version)).as_of
+
+    def loaded_at(self, version: str, source: str) -> datetime | None:
+        """When the source was loaded last, as far as the version has it."""
+        sources = read_info(self._folder.path(version)).sources
+        return next((each.loaded_at for each in sources if each.name == source), None)
+
+    def customer_segments(self, version: str) -> Mapping[int, int]:
+        """The segment of each customer of the version that is in one, by its id."""
+        with duckdb.connect(self._folder.path(version) / "data.duckdb", read_only=True) as connection:
+            rows = connection.execute(f"SELECT customer_id, segment_id FROM {MARTS}.fct_customer_segments").fetchall()  # noqa: S608 - ours
+        return dict(rows)
+
+    def segment_names(self, version: str) -> Mapping[int, str]:
+        """The name of each segment of the version; none, where its customers are in none."""
+        file = self._folder.path(version) / SEGMENTS_FILE
+        if not file.is_file():
+            return {}
+        segments = json.loads(file.read_text(encoding="utf-8"))["segments"]
+        return {segment["segment_id"]: segment["name"] for segment in segments}
+
     def publish(
         self,
         warehouse: Path,
@@ -124,9 +147,7 @@ class PublicationStore:
         PublicationError
             The rehearsal failed; the previous version goes on serving.
         """
-        with self.candidate(warehouse, built, fingerprint=fingerprint) as hidden:
-            for name, content in models.files.items():
-                (hidden / name).write_bytes(content)
+        with self.candidate(warehouse, built, fingerprint=fingerprint, models=models) as hidden:
             rehearse(hidden)
             for written in (*hidden.iterdir(), hidden):
                 _sync(written)
@@ -138,7 +159,9 @@ class PublicationStore:
         return version
 
     @contextmanager
-    def candidate(self, warehouse: Path, built: BuildResult, *, fingerprint: str) -> Iterator[Path]:
+    def candidate(
+        self, warehouse: Path, built: BuildResult, *, fingerprint: str, models: Models | None = None
+    ) -> Iterator[Path]:
         """The folder of a whole version that nobody sees; gone after the block, unless it was renamed in it."""
         self._sweep()
         version = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
@@ -146,6 +169,8 @@ class PublicationStore:
         hidden.mkdir(parents=True)
         try:
             _write(hidden, warehouse, built, version=version, fingerprint=fingerprint)
+            for name, content in (models or Models()).files.items():
+                (hidden / name).write_bytes(content)
             yield hidden
         finally:
             shutil.rmtree(hidden, ignore_errors=True)

@@ -33,7 +33,7 @@ SEED = "customer_segments"
 # What has to be built anew once the seed has rows.
 DEPENDENTS = f"{SEED}+"
 
-_READY_S = 60.0
+READY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,16 +115,16 @@ def learn(
     asking("features of the customers")
     try:
         with candidate as folder, serving(folder) as access, Client(access.url, key=access.key) as client:
-            client.wait_until_ready(_READY_S)
+            client.wait_until_ready(READY_S)
             table, history = read_features(client), read_history(client)
         asking("segments of the customers")
         segmented = segment(table, Registry(model_dir(settings)))
         asking("outlook of customers and metrics")
         outlook = look_ahead(history)
     except (ApiError, SegmentationError) as error:
-        raise _failed(error.message, error.hint) from error
+        raise failed(error.message, error.hint) from error
     except SemanticLayerError as error:
-        raise _failed(error.detail, error.hint) from error
+        raise failed(error.detail, error.hint) from error
     if segmented.seed is not None:
         project.write_segments(segmented.seed)
     return Learned(models=_files(segmented, outlook), notes=(*segmented.notes, *outlook.notes))
@@ -148,7 +148,8 @@ def write_outlook(outlook: Outlook) -> dict[str, bytes]:
     return files
 
 
-def _failed(message: str, hint: str) -> SegmentsError:
+def failed(message: str, hint: str) -> SegmentsError:
+    """The error that ends a run, made of another one's texts."""
     return SegmentsError(
         f"The customers could not be put into segments: {message}", hint=f"{hint.rstrip('.')}. {_WAY_OUT}"
     )

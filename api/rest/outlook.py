@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1", tags=["outlook"])
 
 Unproven = Annotated[
     bool,
-    Query(description="Show what did no better than its naive baseline on held-out months, too.", examples=[False]),
+    Query(description="Show what did no better than its naive baseline on held-out months, too.", examples=[True]),
 ]
 
 

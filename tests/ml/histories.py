@@ -45,7 +45,7 @@ def made(
     rows = pa.table({"customer": pa.array(customers + 100, pa.int64()), "metric_time__day": dates, "net_revenue": net})
     series = weekly(days, seed=seed) if daily is None else daily
     every = [FIRST + timedelta(days=day) for day in range(days)]
-    metrics = pa.table({"metric_time__day": every} | {name: series for name in DAILY})
+    metrics = pa.table({"metric_time__day": every} | dict.fromkeys(DAILY, series))
     return history(rows, metrics, as_of=FIRST + timedelta(days=days - 1), publication="made up")
 
 

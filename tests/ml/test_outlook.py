@@ -1,4 +1,4 @@
-"""What is foreseen: as the papers have it, better than a baseline where there is something to see, and else not served."""
+"""What is foreseen: as the papers have it, better than a baseline where there is something to see, else not served."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def outlook(shop: History) -> Outlook:
 
 
 def test_the_expected_purchases_are_those_of_the_papers_example() -> None:
-    # Fader, Hardie and Lee, Implementing the BG/NBD Model in Excel (2005): 1.226 for two repeats, the last in week 30.43.
+    # Fader, Hardie and Lee, Implementing the BG/NBD Model in Excel (2005): two repeats, the last one in week 30.43.
     assert CDNOW.purchases_within(39, repeats(2, 30.43, 38.86)) == pytest.approx(1.226, abs=5e-4)
 
 
@@ -104,7 +104,11 @@ def test_what_a_customer_had_done_by_a_day_is_told_without_the_days_after() -> N
 
 def test_days_without_a_row_are_zero_and_days_after_the_as_of_date_are_left_out() -> None:
     bought = pa.table(
-        {"customer": [7, 7, 8], "metric_time__day": [FIRST, date(2019, 1, 9), date(2019, 1, 3)], "net_revenue": [1, 2, 4]}
+        {
+            "customer": [7, 7, 8],
+            "metric_time__day": [FIRST, date(2019, 1, 9), date(2019, 1, 3)],
+            "net_revenue": [1, 2, 4],
+        }
     )
     daily = pa.table({"metric_time__day": [date(2018, 12, 31), date(2019, 1, 3)], "units_sold": [9, 5]})
 
@@ -222,7 +226,7 @@ def window(**errors: float) -> Window:
 
 
 @pytest.mark.parametrize(
-    ("windows", "proven"),
+    ("windows", "expected"),
     [
         ([window(model=1, naive=2), window(model=1, naive=2)], True),
         ([window(model=1.99, naive=2), window(model=1.99, naive=2)], False),  # within the margin
@@ -230,11 +234,11 @@ def window(**errors: float) -> Window:
         ([window(model=2, naive=2)], False),
     ],
 )
-def test_what_beats_its_baseline_clearly_and_mostly_is_proven(windows: list[Window], proven: bool) -> None:
+def test_what_beats_its_baseline_clearly_and_mostly_is_proven(windows: list[Window], expected: object) -> None:
     test = Backtest(subject="s", measure="m", baseline="naive", windows=tuple(windows))
 
     assert test.best == "model"
-    assert test.is_proven == proven
+    assert test.is_proven is expected
 
 
 def test_too_short_a_history_is_left_out_and_noted() -> None:
