@@ -21,6 +21,7 @@ from fastapi.testclient import TestClient
 
 from api.main import create_app
 from api.settings import AuthMode
+from tests import kafka as kafka_plugin
 from tests.conftest import SILENT, Published, service_settings, worker_settings
 from tests.kafka import KafkaBroker
 from workers.announcing import Announcements, announce
@@ -32,6 +33,9 @@ from workers.sending import Sender
 from workers.settings import WorkerSettings
 from workers.sinks import open_warehouse
 from workers.stream_settings import StreamSettings
+
+
+kafka = kafka_plugin.kafka
 
 
 @pytest.fixture(scope="module")
