@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,15 +29,15 @@ SALES_EVENTS: Final = "sales_events"
 # Events that came while a build waited for the warehouse are in it, and older than it: they are looked at twice.
 _OVERLAP: Final = timedelta(minutes=5)
 
+_EVER: Final = datetime(1970, 1, 2, tzinfo=UTC)
+
 _CUSTOMER, _SEGMENT = "customer", "customer__segment_name"
 _ARROW = "application/vnd.apache.arrow.stream"
 
 
 def customers_of_events(warehouse: Warehouse, *, since: datetime | None) -> frozenset[int]:
-    """The customers of the sales events that have been loaded since the moment, and shortly before it."""
-    if since is None:
-        return frozenset()
-    payloads = warehouse.payloads_since(SALES_EVENTS, since - _OVERLAP)
+    """The customers of the sales events that have been loaded since the moment, and shortly before; of all, without."""
+    payloads = warehouse.payloads_since(SALES_EVENTS, since - _OVERLAP if since else _EVER)
     return frozenset(int(json.loads(payload)["customer_id"]) for payload in payloads)
 
 

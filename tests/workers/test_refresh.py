@@ -34,7 +34,6 @@ from workers.settings import WorkerSettings
 from workers.sinks import open_warehouse
 from workers.stream_settings import StreamSettings
 
-
 kafka = kafka_plugin.kafka
 
 
