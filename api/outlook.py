@@ -115,11 +115,12 @@ class Outlooks:
         if published.outlook is None:
             return Backtests(publication=published.publication, as_of=published.as_of, subjects=())
         found, metrics = self._whole(principal), self._layer.catalog(principal).metrics
-        judged: list[tuple[str, str | None, Judged]] = []
+        judged: list[tuple[str, str | None, Judged]] = [
+            (FORECAST, each.metric, each) for each in found.model.forecasts if each.metric in metrics
+        ]
+        judged += [(ANOMALIES, each.metric, each) for each in found.model.anomalies if each.metric in metrics]
         if (customers := found.model.customers) is not None and all(self._sees(principal, name) for name in _NEEDED):
             judged += [(CHURN, None, customers.churn), (VALUE, None, customers.value)]
-        judged += [(FORECAST, each.metric, each) for each in found.model.forecasts if each.metric in metrics]
-        judged += [(ANOMALIES, each.metric, each) for each in found.model.anomalies if each.metric in metrics]
         return Backtests(
             publication=found.publication,
             as_of=found.model.as_of,

@@ -11,6 +11,7 @@ from api.outlook import Outlooks
 from api.rest import formats, problems
 from api.rest.access import Caller, Layer
 from api.rest.catalog import MetricName, Metrics, names
+from api.rest.contract import leads_to, links
 from api.rest.outlook_resources import BacktestsResource, CustomerOutlookResource, ForecastResource, OddDaysResource
 from api.rest.segments import CustomerId
 
@@ -22,7 +23,11 @@ Unproven = Annotated[
 ]
 
 
-@router.get("/backtests", response_model=BacktestsResource)
+@router.get(
+    "/backtests",
+    response_model=BacktestsResource,
+    responses=links(leads_to("get_forecast", "The first forecast", metric="$response.body#/data/0/metric")),
+)
 async def list_backtests(layer: Layer, caller: Caller) -> Response:
     """How well customers and metrics are foreseen, by held-out months, beside naive baselines."""
     return _sent(BacktestsResource.of(Outlooks(layer).backtests(caller)))

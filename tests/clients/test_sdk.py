@@ -270,6 +270,6 @@ def test_the_examples_of_the_page_run(running: Server, running_key: str) -> None
         timeout=120,
     )
 
-    assert len(examples) == 4
+    assert len(examples) == 5
     assert told.returncode == 0, told.stderr
     assert "unknown_metric" in told.stdout
