@@ -29,10 +29,10 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class OtherModel(_Part):
-    """A model that was tried and did worse."""
+class OtherMethod(_Part):
+    """A method that was tried and did worse."""
 
-    model: str
+    method: str
     error: FiniteFloat
 
 
@@ -46,14 +46,14 @@ class HeldOut(_Part):
 
 
 class Backtest(_Part):
-    """How a model did on held-out months, beside a naive baseline; less error is better."""
+    """How a method did on held-out months, beside a naive baseline; less error is better."""
 
     measure: str
-    model: str
+    method: str
     error: FiniteFloat
     baseline: str
     baseline_error: FiniteFloat
-    others: tuple[OtherModel, ...]
+    others: tuple[OtherMethod, ...]
     windows: tuple[HeldOut, ...]
 
 

@@ -58,11 +58,11 @@ class Backtest:
         """It as plain data."""
         return {
             "measure": self.measure,
-            "model": self.best,
+            "method": self.best,
             "error": _digits(self.error(self.best)),
             "baseline": self.baseline,
             "baseline_error": _digits(self.error(self.baseline)),
-            "others": [{"model": name, "error": _digits(self.error(name))} for name in self.models[1:]],
+            "others": [{"method": name, "error": _digits(self.error(name))} for name in self.models[1:]],
             "windows": [
                 {
                     "first": window.first.isoformat(),

@@ -24,10 +24,10 @@ class HeldOutNode:
 
 @strawberry.type(name="Backtest")
 class BacktestNode:
-    """How a model did on held-out months beside a naive baseline; less error is better."""
+    """How a method did on held-out months beside a naive baseline; less error is better."""
 
     measure: str
-    model: str
+    method: str
     error: float
     baseline: str
     baseline_error: float
@@ -38,7 +38,7 @@ class BacktestNode:
         """The back-test as answered."""
         return cls(
             measure=backtest.measure,
-            model=backtest.model,
+            method=backtest.method,
             error=backtest.error,
             baseline=backtest.baseline,
             baseline_error=backtest.baseline_error,

@@ -37,22 +37,22 @@ class HeldOutResource(Resource):
     baseline_error: float
 
 
-class OtherModelResource(Resource):
-    """A model that was tried and did worse."""
+class OtherMethodResource(Resource):
+    """A method that was tried and did worse."""
 
-    model: str
+    method: str
     error: float
 
 
 class BacktestResource(Resource):
-    """How a model did on held-out months beside a naive baseline."""
+    """How a method did on held-out months beside a naive baseline."""
 
     measure: str = Field(description="What the errors are; less is better.")
-    model: str
+    method: str
     error: float = Field(description="The mean over the windows.")
     baseline: str
     baseline_error: float
-    others: list[OtherModelResource]
+    others: list[OtherMethodResource]
     windows: list[HeldOutResource]
 
     @classmethod
@@ -181,7 +181,7 @@ class ChurnResource(Resource):
     probability: float | None = Field(description="That it buys nothing within the horizon; null if not proven.")
     alive_probability: float | None = Field(description="That it has not left for good; null if not proven.")
     is_proven: bool = Field(description=_PROVEN)
-    model: str
+    method: str
 
 
 class ValueResource(Resource):
@@ -189,7 +189,7 @@ class ValueResource(Resource):
 
     net_revenue: float | None = Field(description="To expect within the horizon, in USD; null if not proven.")
     is_proven: bool = Field(description=_PROVEN)
-    model: str
+    method: str
 
 
 class CustomerOutlookResource(Resource):
@@ -211,10 +211,10 @@ class CustomerOutlookResource(Resource):
                 probability=found.churn_probability,
                 alive_probability=found.alive_probability,
                 is_proven=found.churn.is_proven,
-                model=found.churn.backtest.model,
+                method=found.churn.backtest.method,
             ),
             value=ValueResource(
-                net_revenue=found.net_revenue, is_proven=found.value.is_proven, model=found.value.backtest.model
+                net_revenue=found.net_revenue, is_proven=found.value.is_proven, method=found.value.backtest.method
             ),
             meta=OutlookMeta(publication=found.publication, as_of=found.as_of),
         )
