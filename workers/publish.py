@@ -125,7 +125,7 @@ class PublicationStore:
         *,
         fingerprint: str,
         rehearse: Callable[[Path], None],
-        models: Models,
+        models: Models | None = None,
     ) -> str:
         """The new current version, copied from a build that passed its tests.
 
