@@ -17,7 +17,10 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import gammaln, hyp2f1
 
+from ml.errors import TooShortHistoryError
 from ml.features import Floats
+
+MIN_REPEATS = 20
 
 _LEAST, _MOST = -12.0, 12.0  # of a parameter's logarithm: beyond, likelihoods are flat
 
@@ -88,7 +91,9 @@ class Frequency:
         shrunk = ((alpha + seen.age) / (alpha + seen.age + weeks)) ** (r + x)
         series = hyp2f1(r + x, b + x, a + b + x - 1, weeks / (alpha + seen.age + weeks))
         expected: Floats = (a + b + x - 1) / (a - 1) * (1 - shrunk * series) * self.alive(seen)
-        return np.maximum(expected, 0.0)
+        # At the edge of the parameters the series does not converge; then there is nothing to expect, and the back-test
+        # shows what that is worth.
+        return np.maximum(np.nan_to_num(expected, nan=0.0, posinf=0.0), 0.0)
 
 
 _POLE = 1e-6  # at a = 1 the expectation is a limit, which its formula does not reach
@@ -107,8 +112,18 @@ class Value:
 
     @classmethod
     def fit(cls, seen: Repeats) -> Value:
-        """The parameters of the greatest likelihood, from those who bought again."""
+        """The parameters of the greatest likelihood, from those who bought again.
+
+        Raises
+        ------
+        TooShortHistoryError
+            Hardly anybody did.
+        """
         again = (seen.count > 0) & (seen.value > 0)
+        if again.sum() < MIN_REPEATS:
+            raise TooShortHistoryError(
+                f"{int(again.sum())} customers who bought again are too few", hint="Load more sales"
+            )
         count, value = seen.count[again], seen.value[again]
         found = _greatest(lambda logs: cls._of(logs).log_likelihood(count, value), np.log([1.0, 3.0, value.mean()]))
         return cls._of(found)

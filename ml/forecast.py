@@ -31,6 +31,7 @@ _WEEK = 7
 _BASELINE_WEEKS = 4
 _MIN_DAYS = 8 * _WEEK  # before the first held-out month
 _PATHS = 500
+_LARGEST_LOG = 100.0  # its exponential is a number yet
 
 LEVELS, LOGARITHMS = "exponential smoothing", "exponential smoothing of logarithms"
 SAME_WEEKDAY = "the mean of the same weekday in the last four weeks"
@@ -111,12 +112,18 @@ def same_weekday(past: Floats) -> Floats:
 
 
 def _smoothed(past: Floats, seed: int) -> Paths:
-    return Paths(drawn=np.maximum(_draw(past, seed), 0))
+    return _within_reason(_draw(past, seed), past)
 
 
 def _smoothed_logarithms(past: Floats, seed: int) -> Paths:
     # Path by path, then the mean: the other way round, a sum of days would be too small by the half of the variance.
-    return Paths(drawn=np.maximum(np.expm1(_draw(np.log1p(np.maximum(past, 0)), seed)), 0))
+    logs = _draw(np.log1p(np.maximum(past, 0)), seed)
+    return _within_reason(np.expm1(np.minimum(logs, _LARGEST_LOG)), past)
+
+
+def _within_reason(drawn: Floats, past: Floats) -> Paths:
+    """The paths, none below 0, nor running away: beyond ten times what ever was, only the model is to be seen."""
+    return Paths(drawn=np.clip(np.nan_to_num(drawn), 0, 10 * max(float(past.max()), 1.0)))
 
 
 def _draw(past: Floats, seed: int) -> Floats:

@@ -253,6 +253,22 @@ def test_too_short_a_history_is_left_out_and_noted() -> None:
         expect(short)
 
 
+def test_a_shop_to_which_nobody_returns_has_no_outlook_of_customers() -> None:
+    found = look_ahead(made([(customer, customer % 300) for customer in range(900)], days=DAYS))
+
+    assert found.customers is None
+    assert found.notes == ("No outlook of customers: 0 customers who bought again are too few",)
+
+
+def test_a_metric_that_was_nothing_most_days_has_a_forecast_of_numbers() -> None:
+    sparse = np.zeros(DAYS)
+    sparse[::50] = 1e6
+
+    found = look_ahead(made([(0, 0)], days=DAYS, daily=sparse)).document()
+
+    assert OutlookModel.model_validate(found).forecasts  # it takes finite numbers alone
+
+
 # What is told and published of it
 
 
