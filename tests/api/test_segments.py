@@ -126,7 +126,7 @@ def revenue_by_segment(data: Path, seed: Path) -> dict[str, Decimal]:
     return {name: Decimal(int(total)) / 10**8 for name, total in sums.items()}
 
 
-@pytest.mark.parametrize("data", ["synthetic", "real"])
+@pytest.mark.parametrize("data", ["synthetic", pytest.param("real", marks=pytest.mark.slow)])
 async def test_revenue_by_segment_is_what_pandas_makes_of_the_files_over_every_transport(
     data: str, request: pytest.FixtureRequest
 ) -> None:
