@@ -33,7 +33,7 @@ from api.policy import PolicySource
 from api.publication import PublicationFolder, ServedPublication
 from api.query import PageLimits
 from api.redis_tier import RedisTier
-from api.rest import catalog, contract, deferred, exports, operations, problems, queries, segments
+from api.rest import catalog, contract, deferred, exports, operations, outlook, problems, queries, segments
 from api.rest.envelope import Envelope
 from api.rest.exchange import Patience
 from api.rest.strict import refuse_surplus
@@ -75,8 +75,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.traffic = Traffic(most=settings.max_requests)
     app.add_middleware(Envelope, traffic=app.state.traffic, patience=_patience(settings))
     problems.install(app)
-    for router in (catalog.router, queries.router, deferred.router, exports.router, segments.router, operations.router):
-        app.include_router(router)
+    for part in (catalog, queries, deferred, exports, segments, outlook, operations):
+        app.include_router(part.router)
     app.include_router(endpoint.create_router(environment_id=settings.environment_id))
     contract.describe(app)
     return app

@@ -17,6 +17,7 @@ from api.duckdb_engine import open_file
 from api.errors import InvalidQuery, SemanticLayerError, Unavailable
 from api.floor import FlooredQuery, People, floored
 from api.manifest import read_catalog
+from api.outlook_model import PublishedOutlook, read_outlook
 from api.policy import REHEARSING, Grant, Role
 from api.policy_check import broken_policy, require_sound
 from api.publication import SEGMENTS_FILE, PublicationInfo, read_info
@@ -42,6 +43,7 @@ class OpenPublication:
     warehouse: Warehouse
     definitions: Definitions = field(default_factory=Definitions)
     segments: SegmentModel | None = None
+    outlook: PublishedOutlook | None = None
     _visible: dict[Role, Catalog] = field(default_factory=dict, compare=False, repr=False)
     _defined: dict[Role, Definitions] = field(default_factory=dict, compare=False, repr=False)
 
@@ -177,7 +179,7 @@ def open_publication(
         It is gone or damaged, or its data are in an account that is not configured.
     """
     info = read_info(folder)
-    segments = read_segment_model(folder / SEGMENTS_FILE)
+    segments, outlook = read_segment_model(folder / SEGMENTS_FILE), read_outlook(folder)
     try:
         text = (folder / "semantic_manifest.json").read_text(encoding="utf-8")
         compiler = Compiler(text, dialect=Dialect.SNOWFLAKE if info.snowflake_schema else Dialect.DUCKDB)
@@ -201,6 +203,7 @@ def open_publication(
         warehouse=warehouse,
         definitions=definitions,
         segments=segments,
+        outlook=outlook,
     )
 
 

@@ -5,6 +5,7 @@ A publication is a folder, complete and immutable once the pointer names it (wri
     <publication_dir>/current                 the version that readers see, one line, replaced atomically
     <publication_dir>/<version>/publication.json, data.duckdb, semantic_manifest.json, manifest.json, run_results.json
     <publication_dir>/<version>/segments.json, where its customers are in segments
+    <publication_dir>/<version>/outlook.json, customer_outlook.arrow, where something is foreseen
 
 On Snowflake there is no data.duckdb: publication.json names the schema that holds the marts of the version.
 """

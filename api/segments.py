@@ -170,7 +170,7 @@ class Segments:
         Forbidden
             The role sees customers hashed, has a floor, or sees some of a customer's sales only.
         """
-        self._require_whole_customers(principal)
+        require_whole_customers(self._layer, principal, hint="Ask for the sizes of segments: GET /v1/segments.")
         columns = [feature.column for feature in self._published(principal).model.features]
         question = MetricQuery(
             metrics=tuple(column for column in columns if not _is_dimension(column)) or (_COUNT,),
@@ -226,30 +226,20 @@ class Segments:
 
     def _published(self, principal: Principal, *needed: str) -> _Published:
         """The model, for a role that sees segments and all that is needed besides."""
-        published, catalog = self._layer.segments(), self._layer.catalog(principal)
+        published, catalog = self._layer.models(), self._layer.catalog(principal)
         known = catalog.metrics.keys() | catalog.dimensions.keys()
         names = {name.removesuffix("__day") for name in (SEGMENT, *needed)}
-        if published.model is None or names - known:
+        if published.segments is None or names - known:
             raise UnknownName(
                 "There are no segments here",
                 hint="Whoever publishes finds the reason in the pipeline's output, or in your role's policy.",
                 code="no_segments",
             )
-        return _Published(publication=published.publication, as_of=published.as_of, model=published.model)
+        return _Published(publication=published.publication, as_of=published.as_of, model=published.segments)
 
     def _visible(self, principal: Principal, *metrics: str) -> tuple[str, ...]:
         known = self._layer.catalog(principal).metrics
         return tuple(name for name in metrics if name in known)
-
-    def _require_whole_customers(self, principal: Principal) -> None:
-        """Refuse whose rows are not whole customers: features of some of the sales would put one into a wrong place."""
-        fields = {row.field for row in self._layer.role(principal).rows}
-        if any(field != CUSTOMER and not _is_dimension(field) for field in fields):
-            raise Forbidden(
-                "Your role sees some of a customer's sales only, and a segment is of all of them",
-                hint="Ask for the sizes of segments: GET /v1/segments.",
-                code="partial_customer",
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,6 +249,17 @@ class _Published:
     publication: str
     as_of: date
     model: SegmentModel
+
+
+def require_whole_customers(layer: SemanticLayer, principal: Principal, *, hint: str) -> None:
+    """Refuse whose rows are not whole customers: of some of the sales, a place or an outlook would be a wrong one."""
+    fields = {row.field for row in layer.role(principal).rows}
+    if any(field != CUSTOMER and not _is_dimension(field) for field in fields):
+        raise Forbidden(
+            "Your role sees some of a customer's sales only, and what is told of one is of all of them",
+            hint=hint,
+            code="partial_customer",
+        )
 
 
 def _is_dimension(column: str) -> bool:

@@ -31,6 +31,7 @@ from api.filters import AllOf, Comparison, Operator, typed
 from api.floor import FlooredQuery, below_floor
 from api.observation import AnsweredWith, Stage, observed, timed, unique_id
 from api.opened import OpenPublication
+from api.outlook_model import PublishedOutlook
 from api.policy import Grant, PolicySource, Principal, Role
 from api.policy_check import PolicyReviewer
 from api.publication import LineageGraph, PublicationFolder, PublicationInfo, ServedPublication
@@ -78,12 +79,13 @@ class ServiceLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedSegments:
-    """The model of the customer segments of one publication; None where its customers are in none."""
+class PublishedModels:
+    """What one publication has beside its data: the model of the segments, and the outlook; None for what it lacks."""
 
     publication: str
     as_of: date
-    model: SegmentModel | None
+    segments: SegmentModel | None
+    outlook: PublishedOutlook | None
 
 
 class SemanticLayer:
@@ -139,11 +141,13 @@ class SemanticLayer:
         with self._served.lease() as publication:
             return publication.info
 
-    def segments(self) -> PublishedSegments:
-        """The segments of the current publication, whoever asks: `api.segments` says who may."""
+    def models(self) -> PublishedModels:
+        """The models of the current publication, whoever asks: `api.segments` and `api.outlook` say who may."""
         with self._served.lease() as publication:
             info = publication.info
-            return PublishedSegments(publication=info.version, as_of=info.as_of, model=publication.segments)
+            return PublishedModels(
+                publication=info.version, as_of=info.as_of, segments=publication.segments, outlook=publication.outlook
+            )
 
     def publications(self) -> tuple[PublicationInfo, ...]:
         """Every publication that is kept, newest first. Reads the disk."""

@@ -108,6 +108,7 @@ def make_server(*, url: str, key: str | None, verifier: KeysOfTheService | None 
     caller = _Caller(url=url, key=key, is_each_own=verifier is not None)
     _add_listing_tools(server, caller)
     _add_asking_tools(server, caller)
+    _add_foreseeing_tools(server, caller)
     return server
 
 
@@ -197,6 +198,42 @@ def _add_asking_tools(server: MCPServer[Any], caller: _Caller) -> None:
         """The SQL that a request would run and the values bound to it, unrun; not every role may see it."""
         async with caller.client() as client:
             return await client.compile(question.body())
+
+
+def _add_foreseeing_tools(server: MCPServer[Any], caller: _Caller) -> None:
+    @server.tool(annotations=_READS)
+    async def list_segments() -> dict[str, Any]:
+        """The groups of customers: how large, what they are worth, what their typical customer is like."""
+        async with caller.client() as client:
+            return {"segments": [_plain(segment) for segment in await client.segments()]}
+
+    @server.tool(annotations=_READS)
+    async def customer(customer_id: int) -> dict[str, Any]:
+        """A customer's segment and how near the next one is; and what to expect of it in the next 90 days."""
+        async with caller.client() as client:
+            return {
+                "segment": await client.customer_segment(customer_id),
+                "outlook": await client.customer_outlook(customer_id),
+            }
+
+    @server.tool(annotations=_READS)
+    async def forecast(metric: Annotated[str, Field(description="Its name, such as total_revenue.")]) -> dict[str, Any]:
+        """A metric's next 30 days with intervals; refused where that was no better than a naive guess before."""
+        async with caller.client() as client:
+            return await client.forecast(metric)
+
+    @server.tool(annotations=_READS)
+    async def anomalies(metrics: Names = []) -> dict[str, Any]:  # noqa: B006 - never changed
+        """The days on which metrics were not as the weeks before let expect; of all that are watched, without names."""
+        async with caller.client() as client:
+            return {"days": await client.anomalies(metrics)}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """The value with its fractions as JSON has them."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    return _number(value)
 
 
 def _number(value: object) -> object:

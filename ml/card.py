@@ -12,6 +12,8 @@ from ml import plots
 from ml.compare import Comparison, Cut, compare
 from ml.evaluate import DRIFT_LIMIT, MIN_SHARE
 from ml.features import FEATURES, FeatureTable
+from ml.outlook import Outlook
+from ml.outlook_card import section
 from ml.segmentation import SEGMENTS
 from ml.train import Trained
 
@@ -19,11 +21,12 @@ _LIBRARIES = ("scikit-learn", "numpy", "scipy", "skops")
 _CLEARLY = 0.02  # by which a silhouette or a stability has to differ for one to say so
 
 
-def illustrate(trained: Trained, table: FeatureTable, folder: Path) -> None:
+def illustrate(trained: Trained, table: FeatureTable, outlook: Outlook, folder: Path) -> None:
     """Write `card.md` and its plots into the folder. Takes some seconds."""
     comparison = compare(table, trained.model.configuration)
     plots.draw(trained.model, table, comparison, folder)
-    (folder / "card.md").write_text("\n".join(_lines(trained, table, comparison)) + "\n", encoding="utf-8")
+    lines = (*_lines(trained, table, comparison), *section(outlook))
+    (folder / "card.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _lines(trained: Trained, table: FeatureTable, comparison: Comparison) -> Iterator[str]:

@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from clients.sdk import Client
     from ml.features import FeatureTable
+    from ml.outlook import Outlook
     from ml.registry import Registry
     from ml.train import Trained
 
@@ -60,12 +64,12 @@ def train(
     from ml.registry import Registry
     from ml.train import train_and_register
 
-    table = _features()
+    table, outlook = _learned()
     registry = Registry(models)
     configuration = replace(CONFIGURATIONS[recipe], seed=seed)
     with _step("Training and judging"):
         trained = train_and_register(
-            table, registry, configuration, illustrate=lambda found, folder: illustrate(found, table, folder)
+            table, registry, configuration, illustrate=lambda found, folder: illustrate(found, table, outlook, folder)
         )
     if promote:
         registry.promote(trained.model.version)
@@ -79,31 +83,29 @@ def evaluate(
     models: Models = _MODELS,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a model by the customers of today, and say whether they have moved since it was trained."""
+    """Judge a model by the customers of today, what is foreseen by held-out months, and say whether they have moved."""
     from dataclasses import asdict
 
     from ml.card import illustrate
-    from ml.evaluate import DRIFT_LIMIT, drift, judge
+    from ml.evaluate import drift, judge
     from ml.registry import Registry
     from ml.train import Trained
 
     registry = Registry(models)
     model = registry.load(version or _promoted(registry))
-    table = _features()
+    table, outlook = _learned()
     with _step("Judging"):
         quality, moved = judge(model, table), drift(model, table)
         if card:
             found = Trained(model=model, quality=quality, checks=registry.checks(model.version))
-            illustrate(found, table, registry.folder(model.version))
+            illustrate(found, table, outlook, registry.folder(model.version))
     if as_json:
-        typer.echo(json.dumps({"model": model.version, "quality": asdict(quality), "drift": dict(moved)}))
+        told = {"model": model.version, "quality": asdict(quality), "drift": dict(moved)}
+        backtests = {about: test.document() | {"is_proven": test.is_proven} for about, test in outlook.backtests()}
+        typer.echo(json.dumps(told | {"backtests": backtests, "notes": outlook.notes}))
         return
     typer.echo(f"Model {model.version}, by {len(table.customer_ids):,} customers as of {table.as_of}")
-    for name, value in asdict(quality).items():
-        typer.echo(f"  {name.replace('_', ' '):<16} {value:,.4g}")
-    for name, value in moved.items():
-        verdict = "has moved: train again" if value > DRIFT_LIMIT else "as in training"
-        typer.echo(f"  drift of {name:<16} {value:.3f}  {verdict}")
+    _tell_judged(asdict(quality), moved, outlook)
     if card:
         typer.echo(f"Card: {registry.folder(model.version) / 'card.md'}")
 
@@ -171,12 +173,29 @@ def score(
 
 
 def _features() -> FeatureTable:
-    from clients.sdk import Client
     from ml.features import read_features
 
-    url = os.environ.get("INSIGHT_API_URL", "http://127.0.0.1:8000").rstrip("/")
-    with _step("Reading features"), Client(url, key=os.environ.get("INSIGHT_API_KEY")) as client:
+    with _step("Reading features"), _client() as client:
         return read_features(client)
+
+
+def _learned() -> tuple[FeatureTable, Outlook]:
+    """The features of the customers, and what is foreseen of them."""
+    from ml.history import read_history
+    from ml.outlook import look_ahead
+
+    table = _features()
+    with _step("Reading purchases and daily metrics"), _client() as client:
+        history = read_history(client)
+    with _step("Looking ahead, and back"):
+        return table, look_ahead(history)
+
+
+def _client() -> Client:
+    from clients.sdk import Client
+
+    url = os.environ.get("INSIGHT_API_URL", "http://127.0.0.1:8000").rstrip("/")
+    return Client(url, key=os.environ.get("INSIGHT_API_KEY"))
 
 
 def _step(text: str) -> Any:  # noqa: ANN401 - a context manager of rich
@@ -192,6 +211,20 @@ def _promoted(registry: Registry) -> str:
     if promoted is None:
         raise UnknownModelError("No model is promoted yet", hint="insight ml train --promote, or insight pipeline run")
     return promoted
+
+
+def _tell_judged(quality: Mapping[str, float], moved: Mapping[str, float], outlook: Outlook) -> None:
+    from ml.evaluate import DRIFT_LIMIT
+    from ml.outlook_card import summary
+
+    for name, value in quality.items():
+        typer.echo(f"  {name.replace('_', ' '):<16} {value:,.4g}")
+    for name, value in moved.items():
+        verdict = "has moved: train again" if value > DRIFT_LIMIT else "as in training"
+        typer.echo(f"  drift of {name:<16} {value:.3f}  {verdict}")
+    typer.echo(f"Back-tests on held-out months{'error':>16}{'baseline':>12}")
+    for line in summary(outlook):
+        typer.echo(f"  {line}")
 
 
 def _tell_trained(trained: Trained, registry: Registry, *, as_json: bool) -> None:

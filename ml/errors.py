@@ -4,6 +4,7 @@ Every error says what happened (`message`) and what to do about it (`hint`), eac
 
     SegmentationError
     ├── TooFewCustomersError    there are fewer than a segmentation can be told from
+    ├── TooShortHistoryError    there are fewer days, or customers, than anything can be expected from
     ├── BadFeaturesError        the answer of the API is not what the features are made of
     ├── NotPromotedError        the gate refuses the model; the one before serves on
     └── UnknownModelError       the registry has no such model, or cannot read it
@@ -31,6 +32,10 @@ class SegmentationError(Exception):
 
 class TooFewCustomersError(SegmentationError):
     """There are fewer customers than a segmentation can be told from."""
+
+
+class TooShortHistoryError(SegmentationError):
+    """There are fewer days, or customers, than anything can be expected from."""
 
 
 class BadFeaturesError(SegmentationError):

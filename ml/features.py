@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -26,6 +26,7 @@ _ARROW = "application/vnd.apache.arrow.stream"
 _CUSTOMER = "customer"
 _LAST_PURCHASE = "customer__last_purchase_date__day"
 _TENURE = "customer__tenure_months"
+_MOST_VALUES = 1_000  # of one filter
 _ATTEMPTS = 3  # at reading one publication as a whole, while others come
 
 
@@ -140,8 +141,8 @@ class FeatureTable:
         return self.values[:, [self.names.index(name) for name in names]]
 
 
-def read_features(client: Client) -> FeatureTable:
-    """The features of every customer with a purchase, all from one publication.
+def read_features(client: Client, customers: Sequence[int] | None = None) -> FeatureTable:
+    """The features of every customer with a purchase, or of those among the named, all from one publication.
 
     Raises
     ------
@@ -151,17 +152,41 @@ def read_features(client: Client) -> FeatureTable:
         The publication changed at every attempt, or the answer lacks what it should hold.
     """
     metrics = [feature.column for feature in FEATURES if feature.column not in (_LAST_PURCHASE, _TENURE)]
-    request = {"metrics": metrics, "group_by": [_CUSTOMER, _LAST_PURCHASE, _TENURE]}
+    request: dict[str, Any] = {"metrics": metrics, "group_by": [_CUSTOMER, _LAST_PURCHASE, _TENURE]}
+    requests = [request]
+    if customers is not None:
+        some = (customers[start : start + _MOST_VALUES] for start in range(0, len(customers), _MOST_VALUES))
+        requests = [request | {"where": [{"field": _CUSTOMER, "op": "in", "values": list(each)}]} for each in some]
+    whole = read_whole(client, *requests)
+    return feature_table(pa.concat_tables(whole.tables), as_of=whole.as_of, publication=whole.publication)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """The answers to some questions, in their order, all of one publication."""
+
+    tables: tuple[pa.Table, ...]
+    publication: str
+    as_of: date
+
+
+def read_whole(client: Client, *requests: Mapping[str, Any]) -> Whole:
+    """All the rows of each request, from one publication; raises as `read_features`."""
     for _ in range(_ATTEMPTS):
         before = _whereabouts(client)
-        target = io.BytesIO()
-        client.export(request, target, media_type=_ARROW)
+        tables = tuple(_exported(client, request) for request in requests)
         if _whereabouts(client)["publication"] == before["publication"]:
-            rows = pa.ipc.open_stream(pa.BufferReader(target.getvalue())).read_all()
-            return feature_table(rows, as_of=date.fromisoformat(before["as_of"]), publication=before["publication"])
+            as_of = date.fromisoformat(before["as_of"])
+            return Whole(tables=tables, publication=before["publication"], as_of=as_of)
     raise BadFeaturesError(
         f"The data were published anew during each of {_ATTEMPTS} readings", hint="Train again when no pipeline runs"
     )
+
+
+def _exported(client: Client, request: Mapping[str, Any]) -> pa.Table:
+    target = io.BytesIO()
+    client.export(request, target, media_type=_ARROW)
+    return pa.ipc.open_stream(pa.BufferReader(target.getvalue())).read_all()
 
 
 def feature_table(rows: pa.Table, *, as_of: date, publication: str) -> FeatureTable:

@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
 from workers.errors import BrokerAway, SettingError
-from workers.messages import DEAD_LETTER_SUFFIX, TOPICS, Topic
+from workers.messages import DEAD_LETTER_SUFFIX, FEEDS, TOPICS, Feed, Topic
 from workers.stream_settings import StreamSettings
 
 REQUEST_TIMEOUT_MS: Final = 10_000
@@ -60,7 +60,7 @@ class Broker:
         """The consumers' group."""
         return self._settings.kafka_group
 
-    def full_name(self, topic: Topic) -> str:
+    def full_name(self, topic: Feed) -> str:
         """The topic's name in the cluster."""
         return self._settings.kafka_topic_prefix + topic.name
 
@@ -78,7 +78,7 @@ class Broker:
         """
         partitions, replicas = self._settings.kafka_partitions, self._settings.kafka_replicas
         whole = {"max.message.bytes": str(MOST_DEAD_LETTER_BYTES), "retention.ms": "-1"}
-        wanted = [NewTopic(name, partitions, replicas) for name in self.topics()]
+        wanted = [NewTopic(self.full_name(feed), partitions, replicas) for feed in FEEDS.values()]
         wanted += [
             NewTopic(f"{name}{DEAD_LETTER_SUFFIX}", partitions, replicas, topic_configs=whole) for name in self.topics()
         ]

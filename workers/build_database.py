@@ -51,6 +51,9 @@ class BuildDatabase(Protocol):
     def copy_marts(self, version: str, folder: Path) -> Mapping[str, Any]:
         """Make the version's own copy of the marts; what `publication.json` says of it comes back."""
 
+    def rows(self, mart: str, columns: Sequence[str], *, version: str, folder: Path) -> Rows:
+        """These columns of a mart of the version, whose publication is in the folder; names are ours."""
+
     def relation(self, schema: str, name: str, *, version: str) -> str:
         """How the version's semantic manifest names a mart."""
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from workers.build_database import MARTS, facts
+from workers.build_database import MARTS, Rows, facts
 
 
 class DuckDbBuild:
@@ -55,6 +55,11 @@ class DuckDbBuild:
             ).fetchall()
             tables = {name: _copy_table(connection, name) for (name,) in names}
             return facts(lambda sql: connection.execute(sql).fetchall(), marts=MARTS, raw="build.raw", tables=tables)
+
+    def rows(self, mart: str, columns: Sequence[str], *, version: str, folder: Path) -> Rows:  # noqa: ARG002 - the folder's
+        """Out of the version's own file."""
+        with duckdb.connect(str(folder / "data.duckdb"), read_only=True) as connection:
+            return connection.execute(f"SELECT {', '.join(columns)} FROM {MARTS}.{mart}").fetchall()  # noqa: S608 - ours
 
     def relation(self, schema: str, name: str, *, version: str) -> str:  # noqa: ARG002 - the database is the version
         """Named by schema alone: the database is the publication that is opened."""

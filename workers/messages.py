@@ -155,12 +155,36 @@ class SalesLine(Message):
         return self.timestamp
 
 
+class SegmentChanged(Message):
+    """A customer that is in another segment than was told last; null before the first, and after the last.
+
+    `event_id` is the same whenever one change is told again, as may happen after a failure.
+    """
+
+    event_id: Word
+    customer_id: Identifier
+    previous_segment_id: int | None
+    previous_segment: Word | None
+    segment_id: int | None
+    segment: Word | None
+    publication: Word
+    as_of: Day
+    timestamp: UtcTime
+
+    def key(self) -> str:
+        """The customer: its changes stay in order."""
+        return str(self.customer_id)
+
+    def event_at(self) -> datetime:
+        """When it was noticed."""
+        return self.timestamp
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Topic:
-    """A topic: its name without prefix, the raw table that it fills, and its schemas by version."""
+class Feed:
+    """A topic that is written: its name without prefix, and its schemas by version."""
 
     name: str
-    event_table: str
     schemas: Mapping[int, type[Message]]
 
     @property
@@ -169,10 +193,21 @@ class Topic:
         return max(self.schemas)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic(Feed):
+    """A topic that is read, too, and the raw table that it fills."""
+
+    event_table: str
+
+
 BITCOIN: Final = Topic(name="bitcoin", event_table="bitcoin_events", schemas={1: BitcoinPrice})
 NEWS: Final = Topic(name="news", event_table="news_events", schemas={1: NewsArticle})
 SALES: Final = Topic(name="sales", event_table="sales_events", schemas={1: SalesLine})
 TOPICS: Final[Mapping[str, Topic]] = {topic.name: topic for topic in (BITCOIN, NEWS, SALES)}
+
+SEGMENT_CHANGED: Final = Feed(name="segment_changed", schemas={1: SegmentChanged})
+FEEDS: Final[Mapping[str, Feed]] = {feed.name: feed for feed in (*TOPICS.values(), SEGMENT_CHANGED)}
+"""Everything that is written: other services read what no worker does."""
 
 DEAD_LETTER_SUFFIX: Final = ".dlq"
 
@@ -241,7 +276,7 @@ def find_topic(name: str) -> Topic:
     return TOPICS[name]
 
 
-def encode(message: Message, topic: Topic) -> Outgoing:
+def encode(message: Message, topic: Feed) -> Outgoing:
     """The message as it is sent: UTF-8 JSON, its key, its schema version in a header."""
     headers = ((SCHEMA_VERSION_HEADER, str(topic.newest_version).encode()),)
     value = message.model_dump_json().encode()

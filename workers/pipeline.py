@@ -11,7 +11,6 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -26,10 +25,11 @@ from workers.errors import PipelineBusyError, PublicationError, SourceError
 from workers.ingest import FileReport, LoadProgress, LoadReport, LoadStatus, ingest
 from workers.locations import DuckDbFile, read_location
 from workers.messages import TOPICS
-from workers.publish import PublicationStore
+from workers.publish import Models, PublicationStore
 from workers.raw_tables import EVENT_TABLES
 from workers.recordings import RECORDINGS, replay
-from workers.segments import DEPENDENTS, ProjectCopy, promoted_model, require_libraries, segment_customers
+from workers.rescoring import SALES_EVENTS, customers_of_events, rescore
+from workers.segments import DEPENDENTS, ProjectCopy, learn, promoted_model, require_libraries
 from workers.settings import WorkerSettings
 from workers.sinks import Warehouse, open_warehouse
 from workers.snowflake_build import SnowflakeBuild
@@ -72,6 +72,14 @@ class Ingredients:
     def topics_that_differ(self, other: Ingredients) -> tuple[str, ...]:
         """The event tables of which the other has other events."""
         return tuple(name for name, value in other.topics.items() if self.topics.get(name) != value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Builder:
+    """The copy of the dbt project, and what builds it, or a part: `build(select=…)`."""
+
+    project: ProjectCopy
+    build: Callable[..., BuildResult]
 
 
 class Pipeline:
@@ -179,9 +187,13 @@ class Pipeline:
             require_libraries()
         with open_warehouse(settings.warehouse_url) as warehouse, ExitStack() as kept:
             # Before the build: what comes during it is no part of it.
-            sources = self._sources()
+            sources, bought = self._sources(), self._bought(warehouse, topics)
             kept.enter_context(warehouse.reserved())
-            built, segments = self._build(sources, watcher, topics)
+            builder = self._builder(watcher)
+            if topics is None:
+                built, models = self._build_all(builder, sources, watcher)
+            else:
+                built, models = self._build_fed(builder, sources, watcher, topics=topics, bought=bought)
             watcher.built(built)
 
             def rehearse(candidate: Path) -> None:
@@ -189,12 +201,16 @@ class Pipeline:
                 _rehearse(candidate, settings)
 
             fingerprint = str(self._with_model(sources))
-            return self._store.publish(database, built, fingerprint=fingerprint, rehearse=rehearse, segments=segments)
+            return self._store.publish(database, built, fingerprint=fingerprint, rehearse=rehearse, models=models)
 
-    def _build(
-        self, sources: Ingredients, watcher: Watcher, topics: Collection[str] | None
-    ) -> tuple[BuildResult, Mapping[str, Any] | None]:
-        """The build, and the model that put the customers into segments."""
+    def _bought(self, warehouse: Warehouse, topics: Collection[str] | None) -> frozenset[int]:
+        """The customers whom the events name that are published now."""
+        current = self._store.current()
+        if current is None or SALES_EVENTS not in (topics or ()) or not self._settings.segments:
+            return frozenset()
+        return customers_of_events(warehouse, since=self._store.loaded_at(current, SALES_EVENTS))
+
+    def _builder(self, watcher: Watcher) -> Builder:
         database = self._database
         project = ProjectCopy(self._settings.dbt_project_dir, database.folder / "project")
         project.renew()
@@ -205,16 +221,35 @@ class Pipeline:
             as_of=self._settings.as_of,
             progress=watcher.building,
         )
-        if topics is not None:
-            # Who is in which segment stays: that is decided where all is built.
-            return build(select=fed_by(topics)), self._store.segments()
-        built = build()
+        return Builder(project=project, build=build)
+
+    def _build_all(self, builder: Builder, sources: Ingredients, watcher: Watcher) -> tuple[BuildResult, Models]:
+        """The build, and what its customers were put into segments and foreseen with."""
+        built = builder.build()
         if not self._settings.segments:
-            return built, None
-        candidate = self._store.candidate(database, built, fingerprint=str(sources))
-        segments = segment_customers(candidate, self._settings, project, asking=partial(_tell, watcher))
-        later = build(select=(DEPENDENTS,)) if segments.document else None
-        return built.amended(later, warnings=segments.notes), segments.document
+            return built, Models()
+        candidate = self._store.candidate(self._database, built, fingerprint=str(sources))
+        learned = learn(candidate, self._settings, builder.project, asking=partial(_tell, watcher))
+        later = builder.build(select=(DEPENDENTS,)) if learned.models.segments else None
+        return built.amended(later, warnings=learned.notes), learned.models
+
+    def _build_fed(
+        self,
+        builder: Builder,
+        sources: Ingredients,
+        watcher: Watcher,
+        *,
+        topics: Collection[str],
+        bought: Collection[int],
+    ) -> tuple[BuildResult, Models]:
+        """What these event tables feed; whoever bought is put into a segment anew, and everybody else stays."""
+        built, models = builder.build(select=fed_by(topics)), self._store.models()
+        if not bought or models.segments is None:
+            return built, models
+        candidate = self._store.candidate(self._database, built, fingerprint=str(sources), models=models)
+        if rescore(candidate, bought, models, builder.project, self._settings, asking=partial(_tell, watcher)):
+            built = built.amended(builder.build(select=(DEPENDENTS,)))
+        return built, models
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

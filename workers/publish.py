@@ -14,11 +14,13 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from api.errors import Unavailable
+from api.outlook_model import CUSTOMERS_FILE, OUTLOOK_FILE
 from api.publication import SEGMENTS_FILE, PublicationFolder, read_info
 from workers.build_database import BuildDatabase, iso
 from workers.errors import PublicationError
@@ -26,6 +28,20 @@ from workers.transform import BuildResult
 
 _POINTER = "current"
 _HIDDEN = ".building-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """What stands beside the data of a version: files by name, of those in `FILES`."""
+
+    FILES: ClassVar[tuple[str, ...]] = (SEGMENTS_FILE, OUTLOOK_FILE, CUSTOMERS_FILE)
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def segments(self) -> Mapping[str, Any] | None:
+        """The model of the segments as plain data; None if its customers are in none."""
+        return json.loads(self.files[SEGMENTS_FILE]) if SEGMENTS_FILE in self.files else None
 
 
 class PublicationStore:
@@ -56,13 +72,36 @@ class PublicationStore:
         except Unavailable:
             return None
 
-    def segments(self) -> Mapping[str, Any] | None:
-        """The model that put the current version's customers into segments, as plain data; None if they are in none."""
+    def models(self) -> Models:
+        """What the current version's customers were put into segments and foreseen with."""
         current = self.current()
-        if current is None or not (file := self._folder.path(current) / SEGMENTS_FILE).is_file():
-            return None
-        document: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return document
+        if current is None:
+            return Models()
+        folder = self._folder.path(current)
+        found = {name: (folder / name).read_bytes() for name in Models.FILES if (folder / name).is_file()}
+        return Models(files=found)
+
+    def as_of(self, version: str) -> date:
+        """The day that the version looks back from."""
+        return read_info(self._folder.path(version)).as_of
+
+    def loaded_at(self, version: str, source: str) -> datetime | None:
+        """When the source was loaded last, as far as the version has it."""
+        sources = read_info(self._folder.path(version)).sources
+        return next((each.loaded_at for each in sources if each.name == source), None)
+
+    def customer_segments(self, version: str, database: BuildDatabase) -> Mapping[int, int]:
+        """The segment of each customer of the version that is in one, by its id."""
+        columns, folder = ("customer_id", "segment_id"), self._folder.path(version)
+        return dict(database.rows("fct_customer_segments", columns, version=version, folder=folder))  # type: ignore[arg-type] # pairs
+
+    def segment_names(self, version: str) -> Mapping[int, str]:
+        """The name of each segment of the version; none, where its customers are in none."""
+        file = self._folder.path(version) / SEGMENTS_FILE
+        if not file.is_file():
+            return {}
+        segments = json.loads(file.read_text(encoding="utf-8"))["segments"]
+        return {segment["segment_id"]: segment["name"] for segment in segments}
 
     def publish(
         self,
@@ -71,7 +110,7 @@ class PublicationStore:
         *,
         fingerprint: str,
         rehearse: Callable[[Path], None],
-        segments: Mapping[str, Any] | None = None,
+        models: Models | None = None,
     ) -> str:
         """The new current version, copied from a build that passed its tests.
 
@@ -85,17 +124,15 @@ class PublicationStore:
             A hash of what the build was made of.
         rehearse
             Called with the folder of the candidate before anybody can see it; it raises to refuse it.
-        segments
-            The model that put its customers into segments, as plain data; None if they are in none.
+        models
+            What its customers were put into segments and foreseen with.
 
         Raises
         ------
         PublicationError
             The rehearsal failed; the previous version goes on serving.
         """
-        with self.candidate(database, built, fingerprint=fingerprint) as hidden:
-            if segments is not None:
-                (hidden / SEGMENTS_FILE).write_text(json.dumps(segments, indent=1), encoding="utf-8")
+        with self.candidate(database, built, fingerprint=fingerprint, models=models) as hidden:
             rehearse(hidden)
             for written in (*hidden.iterdir(), hidden):
                 _sync(written)
@@ -108,7 +145,9 @@ class PublicationStore:
         return version
 
     @contextmanager
-    def candidate(self, database: BuildDatabase, built: BuildResult, *, fingerprint: str) -> Iterator[Path]:
+    def candidate(
+        self, database: BuildDatabase, built: BuildResult, *, fingerprint: str, models: Models | None = None
+    ) -> Iterator[Path]:
         """The folder of a whole version that nobody sees; gone after the block, unless it was renamed in it."""
         self._sweep()
         database.keep_only(self._kept())
@@ -117,6 +156,8 @@ class PublicationStore:
         hidden.mkdir(parents=True)
         try:
             _write(hidden, database, built, version=version, fingerprint=fingerprint)
+            for name, content in (models or Models()).files.items():
+                (hidden / name).write_bytes(content)
             yield hidden
         finally:
             shutil.rmtree(hidden, ignore_errors=True)

@@ -1,33 +1,46 @@
-"""The pipeline's segmentation: marts that are built, asked through the API, become segments in these marts."""
+"""What the pipeline learns of its customers: marts that are built are asked through the API, like by anybody else.
+
+They become segments in these marts, and an outlook beside them.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from api.candidate import serving
 from api.errors import SemanticLayerError
+from api.outlook_model import CUSTOMERS_FILE, OUTLOOK_FILE
+from api.publication import SEGMENTS_FILE
 from clients.sdk import ApiError, Client
 from workers.errors import SegmentsError, SettingError
+from workers.publish import Models
 from workers.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from ml.outlook import Outlook
+    from ml.train import Segmented
 
 SEED = "customer_segments"
 # What has to be built anew once the seed has rows.
 DEPENDENTS = f"{SEED}+"
 
-_READY_S = 60.0
+READY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CustomerSegments:
-    """The model that put the customers into segments, as plain data, and what the operator should know."""
+class Learned:
+    """What customers were put into segments and foreseen with, and what the operator should know."""
 
-    document: Mapping[str, Any] | None
+    models: Models
     notes: tuple[str, ...]
 
 
@@ -76,16 +89,16 @@ def promoted_model(settings: WorkerSettings) -> str | None:
     return Registry(model_dir(settings)).promoted()
 
 
-def segment_customers(
+def learn(
     candidate: AbstractContextManager[Path],
     settings: WorkerSettings,
     project: ProjectCopy,
     *,
     asking: Callable[[str], None],
-) -> CustomerSegments:
-    """The segments of the candidate's customers, written into the project's seed; then dbt has to build `DEPENDENTS`.
+) -> Learned:
+    """The segments of the candidate's customers, written into the project's seed, and the outlook.
 
-    The candidate is served to this machine alone, and its features are asked of it as anybody would.
+    Then dbt has to build `DEPENDENTS`. The candidate is served to this machine alone, and is asked as anybody would.
 
     Raises
     ------
@@ -94,6 +107,8 @@ def segment_customers(
     """
     from ml.errors import SegmentationError
     from ml.features import read_features
+    from ml.history import read_history
+    from ml.outlook import look_ahead
     from ml.registry import Registry
     from ml.train import segment
 
@@ -104,20 +119,41 @@ def segment_customers(
             serving(folder, warehouse_url=settings.warehouse_url) as access,
             Client(access.url, key=access.key) as client,
         ):
-            client.wait_until_ready(_READY_S)
-            table = read_features(client)
+            client.wait_until_ready(READY_S)
+            table, history = read_features(client), read_history(client)
         asking("segments of the customers")
         segmented = segment(table, Registry(model_dir(settings)))
+        asking("outlook of customers and metrics")
+        outlook = look_ahead(history)
     except (ApiError, SegmentationError) as error:
-        raise _failed(error.message, error.hint) from error
+        raise failed(error.message, error.hint) from error
     except SemanticLayerError as error:
-        raise _failed(error.detail, error.hint) from error
+        raise failed(error.detail, error.hint) from error
     if segmented.seed is not None:
         project.write_segments(segmented.seed)
-    return CustomerSegments(document=segmented.document, notes=segmented.notes)
+    return Learned(models=_files(segmented, outlook), notes=(*segmented.notes, *outlook.notes))
 
 
-def _failed(message: str, hint: str) -> SegmentsError:
+def _files(segmented: Segmented, outlook: Outlook) -> Models:
+    files = write_outlook(outlook)
+    if segmented.document is not None:
+        files[SEGMENTS_FILE] = json.dumps(segmented.document, indent=1).encode()
+    return Models(files=files)
+
+
+def write_outlook(outlook: Outlook) -> dict[str, bytes]:
+    """The files of a publication that hold the outlook, by name."""
+    files = {OUTLOOK_FILE: json.dumps(outlook.document(), indent=1).encode()}
+    if (customers := outlook.customer_table()) is not None:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, customers.schema) as file:
+            file.write_table(customers)
+        files[CUSTOMERS_FILE] = sink.getvalue().to_pybytes()
+    return files
+
+
+def failed(message: str, hint: str) -> SegmentsError:
+    """The error that ends a run, made of another one's texts."""
     return SegmentsError(
         f"The customers could not be put into segments: {message}", hint=f"{hint.rstrip('.')}. {_WAY_OUT}"
     )
@@ -128,7 +164,7 @@ _WAY_OUT = "To publish without segments: INSIGHT_SEGMENTS=off"
 
 def require_libraries() -> None:
     """Return if what segments are made with is installed; raises `SettingError`."""
-    missing = [name for name in ("sklearn", "skops") if find_spec(name) is None]
+    missing = [name for name in ("sklearn", "skops", "statsmodels") if find_spec(name) is None]
     if missing:
         raise SettingError(
             f"Segments need {' and '.join(missing)}, which are not installed",

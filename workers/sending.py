@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from workers.broker import Broker, broker_away
-from workers.messages import Outgoing, find_topic
+from workers.messages import FEEDS, Outgoing
 
 SEND_S: Final = 30.0
 
@@ -39,7 +39,7 @@ class Sender:
                 producer = await self._open()
                 acknowledged = [
                     await producer.send(
-                        self._broker.full_name(find_topic(each.topic)),
+                        self._broker.full_name(FEEDS[each.topic]),
                         value=each.value,
                         key=each.key,
                         headers=list(each.headers),

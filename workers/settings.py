@@ -35,7 +35,8 @@ class WorkerSettings(BaseSettings):
         5, ge=2, description="Publications kept, the current one among them: enough to go back over a working week."
     )
     segments: bool = Field(
-        default=True, description="Whether to put customers into segments; off saves some seconds of each run."
+        default=True,
+        description="Whether to put customers into segments and learn what to expect; off saves seconds of each run.",
     )
     model_dir: Path | None = Field(
         None, description="Folder of the models that do it; without one, `models` beside the publications."

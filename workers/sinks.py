@@ -245,6 +245,13 @@ class Warehouse:
                 counts |= {row[0]: row[1] for row in _read_all(connection, query)}
         return counts
 
+    def payloads_since(self, event_table: str, moment: datetime) -> tuple[str, ...]:
+        """Return what the messages said that an event table has taken since a moment (aware)."""
+        events = EVENT_TABLES[event_table].c
+        since = events.loaded_at >= moment.astimezone(UTC).replace(tzinfo=None)
+        with self._transaction() as connection:
+            return tuple(row.payload for row in _read_all(connection, select(events.payload).where(since)))
+
     def skip_to(self, place: Place, offset: int) -> None:
         """Go on at an offset, whatever lies before it: an operator's decision, never a consumer's.
 

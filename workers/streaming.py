@@ -15,16 +15,19 @@ from typing import Any, Final
 import httpx
 import structlog
 
+from workers.announcing import Announcements, announce
 from workers.broker import Broker
 from workers.errors import BrokerAway, SettingError
 from workers.messages import Outgoing, Topic
 from workers.meters import ConsumerMeters, serving
+from workers.pipeline import build_database
 from workers.producers.coingecko import CoinGecko
 from workers.producers.ledger import Ledger
 from workers.producers.newsapi import NewsApi
 from workers.producers.polling import TIMEOUT, Poller
 from workers.producers.sources import Api, Budget, Source
 from workers.producers.webhooks import Shop, create_webhooks, read_shopify_order, read_woocommerce_order
+from workers.publish import PublicationStore
 from workers.recordings import read_recording
 from workers.runtime import Consumer
 from workers.sending import Sender
@@ -71,10 +74,12 @@ async def consume(stopping: asyncio.Event, *, worker: WorkerSettings, settings: 
 
 
 async def run_all(stopping: asyncio.Event, *, worker: WorkerSettings, settings: StreamSettings) -> None:
-    """Consume, if there is a Kafka, and publish what has come, again and again, until told to stop."""
-    tasks = [asyncio.create_task(_keep_publishing(stopping, timedelta(seconds=settings.stream_refresh_s)))]
+    """Publish what has come, again and again, until told to stop; with a Kafka, consume, and tell who moved."""
+    every = timedelta(seconds=settings.stream_refresh_s)
+    tasks = [asyncio.create_task(_keep_publishing(stopping, every))]
     if settings.kafka_bootstrap_servers:
         tasks.append(asyncio.create_task(consume(stopping, worker=worker, settings=settings)))
+        tasks.append(asyncio.create_task(_keep_announcing(stopping, every, worker=worker, settings=settings)))
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     stopping.set()
     await asyncio.wait(tasks)
@@ -94,6 +99,21 @@ async def _keep_publishing(stopping: asyncio.Event, every: timedelta) -> None:
         log = _log.info if code == 0 else _log.warning
         log("refreshed" if code == 0 else "refresh_failed", seconds=round(monotonic() - began, 1), exit_code=code)
         await _pause(stopping, every.total_seconds() - (monotonic() - began))
+
+
+async def _keep_announcing(
+    stopping: asyncio.Event, every: timedelta, *, worker: WorkerSettings, settings: StreamSettings
+) -> None:
+    """Tell of customers who are in another segment, whoever published that, until told to stop."""
+    store = PublicationStore(worker.publication_dir, keep=worker.keep_publications)
+    announcements = Announcements(store, build_database(worker))
+    async with _sender(settings) as sender:
+        while not stopping.is_set():
+            try:
+                await announce(announcements, sender)
+            except BrokerAway as error:
+                _log.warning("holding", reason=error.message, hint=error.hint)
+            await _pause(stopping, every.total_seconds())
 
 
 def polled_source(name: str, settings: StreamSettings) -> tuple[Source, Api]:

@@ -15,6 +15,7 @@ from api.graphql.catalog_nodes import DimensionNode, EntityDimension, EntityNode
 from api.graphql.definition_nodes import MeasureNode, grains
 from api.graphql.handles import Handle
 from api.graphql.inputs import GroupByInput, MetricInput, group_by_name, names
+from api.graphql.outlook_nodes import OutlookQueries
 from api.graphql.result_nodes import PAGE_ROWS, QueryRecordNode, QueryResultNode, refused, stored
 from api.graphql.segment_nodes import SegmentQueries
 from api.graphql.vocabulary import BigInteger, SqlDialect, SqlEngine, TimeGranularity
@@ -141,7 +142,7 @@ class PublicationNode:
 
 
 @strawberry.type(name="Query")
-class Queries(SegmentQueries):
+class Queries(SegmentQueries, OutlookQueries):
     """What can be read."""
 
     @strawberry.field

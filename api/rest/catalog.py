@@ -102,7 +102,7 @@ async def list_dimensions(
     layer: Layer, caller: Caller, metrics: Metrics = None, limit: Limit = 100, cursor: Cursor = None
 ) -> Listing[DimensionResource]:
     """The dimensions, in name order; with `metrics`, those that all of them have in common."""
-    common = layer.catalog(caller).common_dimensions(_names(metrics))
+    common = layer.catalog(caller).common_dimensions(names(metrics))
     return page(map(DimensionResource.of, common), key=lambda item: item.name, limit=limit, cursor=cursor)
 
 
@@ -118,7 +118,7 @@ async def list_dimension_values(
     limit: Annotated[int, Query(ge=1, le=1_000, description="Values at most.", examples=[3])] = 100,
 ) -> Response:
     """The values of a dimension, in order; with `metrics`, those that have rows of them."""
-    answer = await layer.dimension_values(caller, dimension, metrics=_names(metrics), search=search, limit=limit)
+    answer = await layer.dimension_values(caller, dimension, metrics=names(metrics), search=search, limit=limit)
     return Response(formats.encode(ValuesResource.of(answer)), media_type=formats.JSON)
 
 
@@ -137,8 +137,9 @@ async def list_saved_queries(layer: Layer, caller: Caller) -> Listing[SavedQuery
     return whole([SavedQueryResource.of(saved) for saved in layer.catalog(caller).saved_queries.values()])
 
 
-def _names(commas: str | None) -> tuple[str, ...]:
-    names = tuple(name for part in (commas or "").split(",") if (name := part.strip(" ")))
-    if len(names) > MAX_METRICS:
-        raise InvalidQuery(f"{len(names)} metrics are more than the {MAX_METRICS} allowed", hint="Name fewer.")
-    return names
+def names(commas: str | None) -> tuple[str, ...]:
+    """The names that stand between commas."""
+    found = tuple(name for part in (commas or "").split(",") if (name := part.strip(" ")))
+    if len(found) > MAX_METRICS:
+        raise InvalidQuery(f"{len(found)} metrics are more than the {MAX_METRICS} allowed", hint="Name fewer.")
+    return found

@@ -50,6 +50,10 @@ _TAGS = [
     {"name": "queries", "description": "Asking: run a query, or see its SQL."},
     {"name": "long queries", "description": "Asking what takes long: submit, follow, read page by page, end."},
     {"name": "segments", "description": "Groups of customers: how large, who is in which, and scoring."},
+    {
+        "name": "outlook",
+        "description": "What to expect of customers and metrics, and how such expectations did before.",
+    },
     {"name": "operations", "description": "For whoever runs the service: what is published, how fresh, how healthy."},
 ]
 

@@ -100,6 +100,9 @@ async def get_segment(layer: Layer, caller: Caller, segment_id: SegmentId) -> Re
             "get_customer_segment", "Where the first one stands", customer_id="$response.body#/data/0/customer_id"
         ),
         leads_to(
+            "get_customer_outlook", "What to expect of the first one", customer_id="$response.body#/data/0/customer_id"
+        ),
+        leads_to(
             "list_segment_customers",
             "The next page",
             segment_id="$request.path.segment_id",

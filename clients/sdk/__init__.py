@@ -1,6 +1,6 @@
 """A Python client of the service: metrics by name, answers as rows, Arrow, pandas or polars, refusals as exceptions."""
 
-from clients.sdk.answers import Answer, Cell, Column, Dimension, Metric, SavedQuery
+from clients.sdk.answers import Answer, Cell, Column, Dimension, Metric, SavedQuery, Segment, SegmentCustomer
 from clients.sdk.asynchronous import AsyncClient
 from clients.sdk.errors import ApiError
 from clients.sdk.exchange import Retries
@@ -17,4 +17,6 @@ __all__ = [
     "Metric",
     "Retries",
     "SavedQuery",
+    "Segment",
+    "SegmentCustomer",
 ]

@@ -59,6 +59,27 @@ class SavedQuery(TypedDict):
     group_by: list[str]
 
 
+class Segment(TypedDict):
+    """A group of customers; numbers are exact, and None where the caller does not see them."""
+
+    segment_id: int
+    name: str
+    description: str
+    customer_count: int | None
+    share: Decimal | None
+    total_revenue: Decimal | None
+    revenue_share: Decimal | None
+    centroid: dict[str, Decimal]
+
+
+class SegmentCustomer(TypedDict):
+    """A customer of a segment; its id is a text where the caller sees customers hashed."""
+
+    customer_id: int | str
+    transaction_count: int | None
+    total_revenue: Decimal | None
+
+
 class Column(TypedDict):
     """A column of an answer."""
 

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Self, TypeVar
 import httpx
 import pyarrow as pa
 
-from clients.sdk.answers import Answer, Cell, Dimension, Metric, SavedQuery, read_arrow
+from clients.sdk.answers import Answer, Cell, Dimension, Metric, SavedQuery, Segment, SegmentCustomer, read_arrow
 from clients.sdk.errors import broken_off, refusal, unreachable
 from clients.sdk.exchange import Pause, Retries, Steps
 from clients.sdk.operations import ARROW, EXPORT_TIMEOUT_S, JSON, TIMEOUT_S, Operations
@@ -93,6 +93,45 @@ class AsyncClient:
     async def lineage(self, metric: str) -> dict[str, Any]:
         """Where a metric comes from, down to the sources; needs a role that sees SQL."""
         return await self._run(self._operations.lineage(metric))
+
+    async def segments(self) -> list[Segment]:
+        """The segments of the customers, by id."""
+        return await self._run(self._operations.segments())
+
+    async def segment(self, segment_id: int) -> Segment:
+        """The segment of that id."""
+        return await self._run(self._operations.segment(segment_id))
+
+    async def segment_customers(self, segment_id: int) -> list[SegmentCustomer]:
+        """The customers of a segment, by id."""
+        return await self._run(self._operations.segment_customers(segment_id))
+
+    async def customer_segment(self, customer_id: int) -> dict[str, Any]:
+        """A customer's `segment` and `next_segment` with the distances to both, and its `features`."""
+        return await self._run(self._operations.customer_segment(customer_id))
+
+    async def score(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Of each row a `result`, the segment that it would be in, or the `errors` that keep it from being scored.
+
+        A row has `features` or `transactions`, and may have an `id`, which comes back.
+        """
+        return await self._run(self._operations.score(rows))
+
+    async def customer_outlook(self, customer_id: int, *, unproven: bool = False) -> dict[str, Any]:
+        """Whether a customer will buy in the next 90 days, and for how much; `unproven` as for `forecast`."""
+        return await self._run(self._operations.customer_outlook(customer_id, unproven=unproven))
+
+    async def forecast(self, metric: str, *, unproven: bool = False) -> dict[str, Any]:
+        """The coming days of a metric with intervals; refused if no better than a naive baseline, unless `unproven`."""
+        return await self._run(self._operations.forecast(metric, unproven=unproven))
+
+    async def anomalies(self, metrics: Sequence[str] = (), *, unproven: bool = False) -> list[dict[str, Any]]:
+        """The days on which metrics were not as expected; of all that are watched, if none is named."""
+        return await self._run(self._operations.anomalies(metrics, unproven=unproven))
+
+    async def backtests(self) -> list[dict[str, Any]]:
+        """How well customers and metrics are foreseen, by held-out months, beside naive baselines."""
+        return await self._run(self._operations.backtests())
 
     async def query(self, request: Mapping[str, Any]) -> Answer:
         """The answer (`data`, `columns`, `meta`) to a request of the contract; fractions are exact `Decimal`s."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
-from clients.sdk.answers import Answer, Dimension, Metric, SavedQuery
+from clients.sdk.answers import Answer, Dimension, Metric, SavedQuery, Segment, SegmentCustomer
 from clients.sdk.errors import ApiError
 from clients.sdk.exchange import Call, Pause, Retries, Steps, sent
 
@@ -19,6 +22,7 @@ ARROW = "application/vnd.apache.arrow.stream"
 JSON = "application/json"
 _READY_PAUSE_S = 0.2
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.1, 2.0  # between looks at a submitted query
+_LARGEST_PAGE, _SCORED_AT_ONCE = 500, 1_000
 _NO_RETRIES = Retries(count=0)
 
 
@@ -85,7 +89,7 @@ class Operations:
 
     def compiled(self, request: Mapping[str, Any]) -> Steps[dict[str, Any]]:
         """The SQL of a question."""
-        return self._json("POST", "/v1/query/compile", json=dict(request))
+        return self._json("POST", "/v1/query/compile", body=dict(request))
 
     def page(self, request: Mapping[str, Any], media_type: str) -> Steps[tuple[bytes, dict[str, Any] | None]]:
         """One page, and the question for the next one; None after the last."""
@@ -97,9 +101,50 @@ class Operations:
         rest = {name: value for name, value in request.items() if name != "offset"}
         return response.content, rest | {"cursor": cursor}
 
+    def segments(self) -> Steps[list[Segment]]:
+        """The segments of the customers."""
+        return self._whole_list("/v1/segments", read=_exact)
+
+    def segment(self, segment_id: int) -> Steps[Segment]:
+        """One segment."""
+        return self._json("GET", f"/v1/segments/{int(segment_id)}", read=_exact)
+
+    def segment_customers(self, segment_id: int) -> Steps[list[SegmentCustomer]]:
+        """A segment's customers, all of its pages."""
+        return self._whole_list(f"/v1/segments/{int(segment_id)}/customers", read=_exact, limit=_LARGEST_PAGE)
+
+    def customer_segment(self, customer_id: int) -> Steps[dict[str, Any]]:
+        """Where a customer stands."""
+        return self._json("GET", f"/v1/customers/{int(customer_id)}/segment")
+
+    def score(self, rows: Sequence[Mapping[str, Any]]) -> Steps[list[dict[str, Any]]]:
+        """What became of each row, however many; the service takes a thousand at a time."""
+        found: list[dict[str, Any]] = []
+        for start in range(0, len(rows), _SCORED_AT_ONCE):
+            some = [dict(row) for row in rows[start : start + _SCORED_AT_ONCE]]
+            body = yield from self._json("POST", "/v1/segments/score", body={"rows": some})
+            found += [scored | {"row": scored["row"] + start} for scored in body["data"]]
+        return found
+
+    def customer_outlook(self, customer_id: int, *, unproven: bool) -> Steps[dict[str, Any]]:
+        """What to expect of a customer."""
+        return self._json("GET", f"/v1/customers/{int(customer_id)}/outlook", unproven=unproven or None)
+
+    def forecast(self, metric: str, *, unproven: bool) -> Steps[dict[str, Any]]:
+        """What to expect of a metric."""
+        return self._json("GET", f"/v1/forecasts/{_part(metric)}", unproven=unproven or None)
+
+    def anomalies(self, metrics: Sequence[str], *, unproven: bool) -> Steps[list[dict[str, Any]]]:
+        """The odd days of metrics."""
+        return self._whole_list("/v1/anomalies", metrics=",".join(metrics) or None, unproven=unproven or None)
+
+    def backtests(self) -> Steps[list[dict[str, Any]]]:
+        """How well customers and metrics are foreseen."""
+        return self._whole_list("/v1/backtests")
+
     def submit(self, request: Mapping[str, Any]) -> Steps[str]:
         """The id of the question, which now waits."""
-        body = yield from self._json("POST", "/v1/queries", json=dict(request))
+        body = yield from self._json("POST", "/v1/queries", body=dict(request))
         return str(body["query_id"])
 
     def submitted(self, query_id: str) -> Steps[dict[str, Any]]:
@@ -129,18 +174,20 @@ class Operations:
         yield from sent(Call(method="DELETE", path=f"/v1/queries/{_part(query_id)}"), self._retries)
 
     # Any: each caller names the shape of the contract.
-    def _json(self, method: str, path: str, *, json: object = None, **params: object) -> Steps[Any]:
+    def _json(
+        self, method: str, path: str, *, body: object = None, read: Callable[..., Any] = json.loads, **params: object
+    ) -> Steps[Any]:
         """The body of the response; a parameter that is None is not sent."""
         given = {name: value for name, value in params.items() if value is not None}
-        response = yield from sent(Call(method=method, path=path, params=given, json=json), self._retries)
-        return response.json()
+        response = yield from sent(Call(method=method, path=path, params=given, json=body), self._retries)
+        return read(response.content)
 
-    def _whole_list(self, path: str, **params: object) -> Steps[list[Any]]:
+    def _whole_list(self, path: str, *, read: Callable[..., Any] = json.loads, **params: object) -> Steps[list[Any]]:
         """A list, all of its pages."""
         found: list[Any] = []
         cursor: str | None = None
         while True:
-            page = yield from self._json("GET", path, cursor=cursor, **params)
+            page = yield from self._json("GET", path, read=read, cursor=cursor, **params)
             found += page["data"]
             cursor = page["meta"]["next_cursor"]
             if cursor is None:
@@ -149,6 +196,10 @@ class Operations:
     def _answer(self, call: Call) -> Steps[Answer]:
         response = yield from sent(call, self._retries)
         return Answer.read(response.content)
+
+
+# As answers have it: money with all its digits.
+_exact: Callable[..., Any] = partial(json.loads, parse_float=Decimal)
 
 
 def _part(name: str) -> str:

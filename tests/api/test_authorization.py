@@ -55,6 +55,8 @@ UNKNOWN_QUERY: Outcome = (404, "unknown_query")
 NO_SQL: Outcome = (403, "sql_forbidden")
 UNKNOWN_METRIC: Outcome = (404, "unknown_metric")
 UNKNOWN_DIMENSION: Outcome = (404, "unknown_dimension")
+NO_OUTLOOK: Outcome = (404, "no_outlook")
+PARTIAL: Outcome = (403, "partial_data")
 NO_SEGMENTS: Outcome = (404, "no_segments")
 UNKNOWN_SAVED_QUERY: Outcome = (404, "unknown_saved_query")
 HASHED: Outcome = (403, "hashed_dimension")
@@ -85,6 +87,7 @@ INTROSPECTED = {"query": "{ __schema { types { name } } }"}
 OF_ONE_CUSTOMER = {"metrics": ["line_count"], "where": [{"field": "customer", "op": "is_not_null"}]}
 
 SCORED = {"rows": [{"features": {"recency_days": 12, "frequency": 30, "monetary": 5400.5}}]}
+FORESEEN = {"query": '{ forecast(metric: "units_sold") { unit } anomalies { date } backtests { subject } }'}
 SEGMENTS = {"query": "{ segments { name customerCount } segment(segmentId: 0) { name } }"}
 
 
@@ -198,6 +201,26 @@ MATRIX: dict[tuple[str, str], tuple[Row, ...]] = {
             differs=dict.fromkeys(KNOWN, (404, "unknown_customer")) | {"viewer": HASHED, "service": NO_SEGMENTS},
         ),
     ),
+    # What is foreseen is of all the data, so a role that sees a part of it gets none. There is no unproven forecast in
+    # the synthetic data; who sees which customer is in test_outlook.py.
+    ("GET", "/v1/backtests"): (Row(path="/v1/backtests", differs={"regional analyst": PARTIAL}),),
+    ("GET", "/v1/forecasts/{metric}"): (
+        Row(path="/v1/forecasts/total_revenue", differs={"regional analyst": PARTIAL}),
+        Row(
+            path="/v1/forecasts/units_sold",
+            differs={"regional analyst": PARTIAL, "service": UNKNOWN_METRIC},
+        ),
+    ),
+    ("GET", "/v1/anomalies"): (
+        Row(path="/v1/anomalies", differs={"regional analyst": PARTIAL}),
+        Row(path="/v1/anomalies?metrics=units_sold", differs={"regional analyst": PARTIAL, "service": UNKNOWN_METRIC}),
+    ),
+    ("GET", "/v1/customers/{customer_id}/outlook"): (
+        Row(
+            path="/v1/customers/1/outlook",
+            differs=dict.fromkeys(KNOWN, (404, "unknown_customer")) | {"viewer": HASHED, "service": NO_OUTLOOK},
+        ),
+    ),
     ("POST", "/v1/segments/score"): (Row(path="/v1/segments/score", body=SCORED, differs={"service": NO_SEGMENTS}),),
     # GraphQL answers 200, and says in `errors` what REST says by its status.
     ("POST", "/"): (Row(path="/", body=LISTED),),
@@ -207,6 +230,7 @@ MATRIX: dict[tuple[str, str], tuple[Row, ...]] = {
         Row(path="/graphql", body=INTROSPECTED, differs={"service": (403, "introspection_forbidden")}),
         Row(path="/graphql", body=at_once("total_revenue")),
         Row(path="/graphql", body=SEGMENTS, differs={"service": NO_SEGMENTS}),
+        Row(path="/graphql", body=FORESEEN, differs={"regional analyst": PARTIAL, "service": UNKNOWN_METRIC}),
         Row(path="/graphql", body=at_once("order_count"), differs={"service": UNKNOWN_METRIC}),
         Row(
             path="/graphql", body=at_once("total_revenue", "customer__location"), differs={"service": UNKNOWN_DIMENSION}

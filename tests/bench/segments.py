@@ -1,4 +1,4 @@
-"""Segments of a million customers: training, scoring, and a single live score over HTTP."""
+"""Segments of a million customers, an outlook of many, what a pipeline's run takes for both, and one live score."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from tests.bench.load import put_load, request
-from tests.bench.service import PORT, published, serving
+from tests.bench.service import PORT, environment, published, serving
 
-CUSTOMERS = 1_000_000
+CUSTOMERS, FORESEEN = 1_000_000, 100_000
 SECONDS = 10.0
 GOALS = {"train": 60.0, "score": 5.0, "score as served": 5.0}
 MEMORY_MIB, P99_MS = 2_048, 20.0
@@ -36,7 +37,26 @@ def measure() -> None:
         f"\nPeak memory {told['peak_mib']:,.0f} MiB, the customers' own {told['before_mib']:,.0f} among it; "
         f"goal {MEMORY_MIB:,} MiB"
     )
+    _added()
     _live()
+
+
+def _added() -> None:
+    """What segments and outlook add to a whole build of the synthetic data of the real size."""
+    home = published(1)
+    print("\n### A whole build at scale 1, loaded before\n")
+    print("| | s |")
+    print("| --- | ---: |")
+    for name, switch in (("without segments and outlook", "off"), ("with both", "on")):
+        print(f"| {name} | {_built(home, switch):.1f} |")
+
+
+def _built(home: Path, switch: str) -> float:
+    insight = str(Path(sys.executable).with_name("insight"))
+    settings = environment(home) | {"INSIGHT_SEGMENTS": switch}
+    started = time.perf_counter()
+    subprocess.run([insight, "pipeline", "publish"], check=True, env=settings, stdout=sys.stderr)
+    return time.perf_counter() - started
 
 
 def _live() -> None:
@@ -67,7 +87,9 @@ def _train_and_score() -> None:
     from api.segment_model import SegmentModel
     from ml.evaluate import judge
     from ml.model import train
+    from ml.outlook import look_ahead
     from tests.ml.customers import shop
+    from tests.ml.histories import CDNOW, drawn_purchases, made
 
     table = shop(CUSTOMERS)
     before = _peak_mib()
@@ -78,12 +100,15 @@ def _train_and_score() -> None:
     values = table.of(*model.configuration.features)
     _, serving_ = _timed(lambda: served.nearest(values))
     _, writing = _timed(lambda: model.seed(table))
+    past = made(drawn_purchases(CDNOW, FORESEEN, days=365, seed=1), days=365)
+    _, foreseeing = _timed(lambda: look_ahead(past))
     seconds = {
         "train": training,
         "judge (inertia, silhouette, ten bootstrap models)": judging,
         "score": scoring,
         "score as served": serving_,
         "score and write the seed": writing,
+        f"outlook of {FORESEEN:,} customers and four metrics, with all back-tests": foreseeing,
     }
     print(json.dumps({"seconds": seconds, "peak_mib": _peak_mib(), "before_mib": before}))
 

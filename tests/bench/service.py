@@ -47,7 +47,7 @@ def published(scale: int) -> Path:
     if not (data / "Tax_amount.csv").is_file():
         subprocess.run([*insight, "generate", "--out", str(data), "--scale", str(scale)], check=True)
     run = [*insight, "pipeline", "run", "--data", str(data), "--if-changed"]
-    subprocess.run(run, check=True, env=_environment(home), stdout=sys.stderr)
+    subprocess.run(run, check=True, env=environment(home), stdout=sys.stderr)
     return home
 
 
@@ -60,7 +60,7 @@ def serving(home: Path, **settings: str) -> Iterator[Running]:
     key = ApiKeys(state).create("bench", role="admin")
     state.dispose()
     with running(
-        [str(Path(sys.executable).with_name("insight")), "serve"], log=home, env=_environment(home) | settings
+        [str(Path(sys.executable).with_name("insight")), "serve"], log=home, env=environment(home) | settings
     ) as pid:
         yield Running(home=home, key=key, pid=pid)
 
@@ -78,7 +78,7 @@ def running(command: list[str], *, log: Path, env: dict[str, str]) -> Iterator[i
         process.wait(timeout=30)
 
 
-def _environment(home: Path) -> dict[str, str]:
+def environment(home: Path) -> dict[str, str]:
     return os.environ | {
         "INSIGHT_WAREHOUSE_URL": f"duckdb:///{home}/warehouse.duckdb",
         "INSIGHT_PUBLICATION_DIR": str(home / "publications"),

@@ -23,7 +23,12 @@ from tests.server import Server
 from tests.services import free_port
 from tests.test_cli import INSIGHT
 
-TOOLS = {"list_metrics", "list_dimensions", "list_values", "query", "compile"}
+TOOLS = {"list_metrics", "list_dimensions", "list_values", "query", "compile"} | {
+    "list_segments",
+    "customer",
+    "forecast",
+    "anomalies",
+}
 BY_LOCATION = {"question": {"metrics": ["total_revenue"], "group_by": ["customer__location"]}}
 
 
@@ -101,6 +106,22 @@ async def walk(client: Client) -> None:
     compiled = await told(client, "compile", BY_LOCATION)
     assert "select" in compiled["sql"].lower()
     json.dumps(answer)
+    await ask_ahead(client)
+
+
+async def ask_ahead(client: Client) -> None:
+    """Use the tools on segments and on what is foreseen."""
+    segments = (await told(client, "list_segments", {}))["segments"]
+    assert segments[0]["name"] == "Champions"
+    assert isinstance(segments[0]["total_revenue"], float)
+    ids = await told(
+        client, "query", {"question": {"metrics": ["customer_count"], "group_by": ["customer"], "limit": 1}}
+    )
+    customer = await told(client, "customer", {"customer_id": ids["rows"][0]["customer"]})
+    assert customer["segment"]["customer_id"] == customer["outlook"]["customer_id"]
+    assert len((await told(client, "forecast", {"metric": "total_revenue"}))["days"]) == 30
+    assert isinstance((await told(client, "anomalies", {}))["days"], list)
+    assert "no_forecast: " in await refused(client, "forecast", {"metric": "discount_rate"})
 
 
 async def test_an_assistant_asks_over_stdio(running: Server, running_key: str) -> None:

@@ -112,6 +112,47 @@ def test_a_submitted_question_is_waited_for_and_read_page_by_page(client: Client
     assert gone.value.status == 404
 
 
+GOOD = {"id": "a", "features": {"recency_days": 12, "frequency": 30, "monetary": 5400.5}}
+
+
+def test_segments_are_listed_with_exact_money_and_all_of_their_customers(client: Client) -> None:
+    segments = client.segments()
+    customers = [each for segment in segments for each in client.segment_customers(segment["segment_id"])]
+
+    (total,) = client.query({"metrics": ["total_revenue", "customer_count"]}).rows
+    assert sum(segment["total_revenue"] or 0 for segment in segments) == total["total_revenue"]
+    assert sum(each["total_revenue"] or 0 for each in customers) == total["total_revenue"]
+    assert len({each["customer_id"] for each in customers}) == total["customer_count"]
+    assert client.segment(2) == segments[2]
+
+
+def test_a_customer_is_placed_and_foreseen(client: Client) -> None:
+    customer = int(client.segment_customers(0)[0]["customer_id"])
+
+    assert client.customer_segment(customer)["segment"]["segment_id"] == 0
+    assert 0 <= client.customer_outlook(customer)["churn"]["probability"] <= 1
+
+
+def test_any_number_of_rows_is_scored_each_in_its_place(client: Client) -> None:
+    scored = client.score([GOOD, {}] + [GOOD] * 1_500)
+
+    assert [each["row"] for each in scored] == list(range(1_502))
+    assert scored[0]["result"] == scored[-1]["result"]
+    assert (scored[1]["result"], len(scored[1]["errors"])) == (None, 1)
+
+
+def test_metrics_are_foreseen_and_what_is_not_proven_is_asked_for(client: Client) -> None:
+    proven = {(each["subject"], each["metric"]): each["is_proven"] for each in client.backtests()}
+    days = client.anomalies(["total_revenue"], unproven=True)
+
+    assert client.forecast("total_revenue")["total"]["low"] > 0
+    assert {day["metric"] for day in days} == {"total_revenue"}
+    assert bool(client.anomalies(["total_revenue"])) == proven["anomalies", "total_revenue"]
+    with pytest.raises(ApiError) as refused:
+        client.forecast("discount_rate", unproven=True)
+    assert refused.value.code == "no_forecast"
+
+
 def test_a_refusal_carries_code_hint_nearest_names_and_the_request(client: Client) -> None:
     with pytest.raises(ApiError, match="total_revenu") as refused:
         client.query({"metrics": ["total_revenu"]})
@@ -183,6 +224,21 @@ async def test_the_asynchronous_client_answers_as_the_blocking_one(asynchronous:
     assert await asynchronous.values("customer__gender") == ["F", "M"]
 
 
+async def test_the_asynchronous_client_tells_the_same_of_customers_and_of_the_future(
+    asynchronous: AsyncClient, client: Client
+) -> None:
+    customer = int((await asynchronous.segment_customers(0))[0]["customer_id"])
+
+    assert await asynchronous.segments() == client.segments()
+    assert await asynchronous.segment(1) == client.segment(1)
+    assert await asynchronous.customer_segment(customer) == client.customer_segment(customer)
+    assert await asynchronous.customer_outlook(customer) == client.customer_outlook(customer)
+    assert await asynchronous.score([GOOD]) == client.score([GOOD])
+    assert await asynchronous.forecast("units_sold") == client.forecast("units_sold")
+    assert await asynchronous.anomalies(unproven=True) == client.anomalies(unproven=True)
+    assert await asynchronous.backtests() == client.backtests()
+
+
 async def test_the_asynchronous_client_raises_the_same(asynchronous: AsyncClient) -> None:
     with pytest.raises(ApiError) as refused:
         await asynchronous.query({"metrics": ["total_revenu"]})
@@ -214,6 +270,6 @@ def test_the_examples_of_the_page_run(running: Server, running_key: str) -> None
         timeout=120,
     )
 
-    assert len(examples) == 4
+    assert len(examples) == 5
     assert told.returncode == 0, told.stderr
     assert "unknown_metric" in told.stdout

@@ -11,17 +11,20 @@ from PIL import Image
 from ml.card import illustrate
 from ml.compare import compare
 from ml.model import DEFAULT
+from ml.outlook import look_ahead
 from ml.registry import Registry
 from ml.train import train_and_register
 from tests.ml.customers import shop
+from tests.ml.histories import made
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model with its card."""
     customers, registry = shop(250), Registry(tmp_path_factory.mktemp("models"))
+    outlook = look_ahead(made([(customer, customer % 40) for customer in range(250)], days=180))
     trained = train_and_register(
-        customers, registry, illustrate=lambda found, folder: illustrate(found, customers, folder)
+        customers, registry, illustrate=lambda found, folder: illustrate(found, customers, outlook, folder)
     )
     return registry.folder(trained.model.version)
 
@@ -43,6 +46,15 @@ def test_a_card_compares_numbers_of_segments_and_other_ways(folder: Path) -> Non
         assert f"| {way}" in card
     assert "The knee of the elbow lies" in card
     assert ("**Statistics prefer" in card) != ("Five is as good by the silhouette" in card)
+
+
+def test_a_card_tells_what_is_foreseen_and_what_is_not(folder: Path) -> None:
+    card = (folder / "card.md").read_text()
+
+    assert "## Beyond segments" in card
+    for subject in ("Forecast of total_revenue", "Anomalies of units_sold"):
+        assert f"### {subject}" in card
+    assert "No outlook of customers: 180 days of sales are too few" in card
 
 
 @pytest.mark.parametrize("plot", ["elbow", "silhouette", "profile", "scatter"])

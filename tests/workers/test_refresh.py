@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,16 +16,25 @@ from typing import Any
 
 import duckdb
 import pytest
+from aiokafka import TopicPartition
 from fastapi.testclient import TestClient
 
 from api.main import create_app
 from api.settings import AuthMode
+from tests import kafka as kafka_plugin
 from tests.conftest import SILENT, Published, service_settings, warehouse_file, worker_settings
+from tests.kafka import KafkaBroker
+from workers.announcing import Announcements, announce
+from workers.broker import Broker
 from workers.messages import BITCOIN, NEWS, SALES
-from workers.pipeline import Pipeline
+from workers.pipeline import Pipeline, build_database
 from workers.recordings import replay
+from workers.sending import Sender
 from workers.settings import WorkerSettings
 from workers.sinks import open_warehouse
+from workers.stream_settings import StreamSettings
+
+kafka = kafka_plugin.kafka
 
 
 @pytest.fixture(scope="module")
@@ -133,13 +144,7 @@ def test_a_late_price_is_added_and_renews_the_one_after_it(home: WorkerSettings,
 
 def test_a_sales_line_that_came_both_ways_counts_once_as_the_file_has_it(home: WorkerSettings, tmp_path: Path) -> None:
     (before,) = ask(home, ["gross_revenue", "line_count", "transaction_count"])
-    with duckdb.connect(warehouse_file(home), read_only=True) as connection:
-        columns = "transaction_id, product_sku, customer_id, transaction_date, product_description, product_category"
-        names = f"{columns}, quantity, avg_price, delivery_charges, coupon_status"
-        filed = connection.execute(f"select {names} from raw.online_sales limit 1").fetchone()
-    assert filed is not None
-    line = dict(zip(names.split(", "), filed, strict=True))
-    line = json.loads(json.dumps(line, default=str)) | {"quantity": 1000}
+    line = sold(home) | {"quantity": 1000}
     new = line | {"transaction_id": 999_999_999, "quantity": 3, "avg_price": "7.25"}
     play(home, SALES, tmp_path, line, new, new)
 
@@ -149,6 +154,91 @@ def test_a_sales_line_that_came_both_ways_counts_once_as_the_file_has_it(home: W
     assert after["gross_revenue"] == pytest.approx(before["gross_revenue"] + 21.75)
     assert after["line_count"] == before["line_count"] + 1
     assert after["transaction_count"] == before["transaction_count"] + 1
+
+
+def sold(home: WorkerSettings) -> dict[str, Any]:
+    """A line as an event has it: one that a file has, too."""
+    names = (
+        "transaction_id, product_sku, customer_id, transaction_date, product_description, product_category, "
+        "quantity, avg_price, delivery_charges, coupon_status"
+    )
+    with duckdb.connect(warehouse_file(home), read_only=True) as connection:
+        filed = connection.execute(f"select {names} from raw.online_sales limit 1").fetchone()
+    assert filed is not None
+    found: dict[str, Any] = json.loads(json.dumps(dict(zip(names.split(", "), filed, strict=True)), default=str))
+    return found
+
+
+def test_whoever_buys_is_put_into_a_segment_anew_and_others_hear_of_it_at_least_once(
+    home: WorkerSettings, tmp_path: Path, kafka: KafkaBroker
+) -> None:
+    pipeline = Pipeline(home)
+    store, announcements = pipeline.store, Announcements(pipeline.store, build_database(home))
+    before = store.customer_segments(store.current() or "", build_database(home))
+    assert announcements.pending() is None  # where everybody is now goes without saying
+    lapsed = next(customer for customer, segment in before.items() if segment == 4)
+    line = sold(home) | {"customer_id": lapsed, "transaction_date": "2019-12-31", "quantity": 9, "avg_price": "90.50"}
+    bought = [line | {"transaction_id": 888_000_000 + number, "coupon_status": "Not Used"} for number in range(40)]
+    newcomer = line | {"transaction_id": 888_100_000, "customer_id": 77_777_777}
+    play(home, SALES, tmp_path, *bought, newcomer)
+
+    version = pipeline.refresh(SILENT)
+
+    after = store.customer_segments(version)
+    assert {customer for customer in after if after[customer] != before.get(customer)} == {lapsed, 77_777_777}
+    assert after[lapsed] == 0
+    published = Published(data=Path(), settings=home, version=version)
+    with TestClient(create_app(service_settings(published, auth=AuthMode.OFF))) as client:
+        for customer in (lapsed, 77_777_777):
+            standing = client.get(f"/v1/customers/{customer}/segment").json()
+            (scored,) = client.post("/v1/segments/score", json={"rows": [{"features": standing["features"]}]}).json()[
+                "data"
+            ]
+            assert standing["segment"]["segment_id"] == after[customer] == scored["result"]["segment"]["segment_id"]
+    assert pipeline.refresh(SILENT) == version
+
+    messages = asyncio.run(told(announcements, kafka))
+
+    first, again = messages[:2], messages[2:]
+    assert [message.value for message in first] == [message.value for message in again]  # the second is known by its id
+    assert [message.key for message in first] == [str(lapsed).encode(), b"77777777"]
+    moved, new = (json.loads(message.value) for message in first)
+    assert moved | {"timestamp": ""} == {
+        "event_id": f"{version}:{lapsed}",
+        "customer_id": lapsed,
+        "previous_segment_id": 4,
+        "previous_segment": "At-Risk",
+        "segment_id": 0,
+        "segment": "Champions",
+        "publication": version,
+        "as_of": "2019-12-31",
+        "timestamp": "",
+    }
+    assert (new["previous_segment_id"], new["segment_id"]) == (None, after[77_777_777])
+    assert announcements.pending() is None
+    assert dict(first[0].headers) == {"schema_version": b"1"}
+
+
+async def told(announcements: Announcements, kafka: KafkaBroker) -> list[Any]:
+    """The messages of an attempt that dies before it takes them for told, and of the next one."""
+    prefix = f"t{uuid.uuid4().hex[:8]}."
+    settings = StreamSettings(
+        _env_file=None,
+        kafka_bootstrap_servers=kafka.bootstrap_servers,
+        kafka_topic_prefix=prefix,
+        kafka_partitions=1,
+    )
+    sender = Sender(Broker(settings))
+    changes = announcements.pending()
+    assert changes is not None
+    await sender.send(list(changes.messages()))
+    assert await announce(announcements, sender) == 2
+    assert await announce(announcements, sender) == 0
+    await sender.close()
+    place = TopicPartition(f"{prefix}segment_changed", 0)
+    async with Broker(settings).reader([place]) as reader:
+        await reader.seek_to_beginning(place)
+        return [await asyncio.wait_for(reader.getone(), 20) for _ in range(4)]
 
 
 def test_an_event_is_answered_within_a_minute_and_freshness_says_so(
