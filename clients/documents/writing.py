@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.resources import files
 from typing import Protocol
@@ -16,9 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from clients.documents.reply import DocumentReply, Passage
 from clients.planner.llm.address import check_address
 from clients.planner.llm.errors import ModelFailed
+from clients.planner.llm.in_time import in_time
 from clients.settings import LlmSettings
 
 _MOST_TEXT = 2_000  # characters
+_GRACE_S = 1.0  # past the time-out, for the loop to end
 _LINKS = re.compile(r"(?:https?:|//|www\.)\S*", re.IGNORECASE)
 _MARKUP = re.compile(r"[<>`*_\[\]()#|!]+")
 
@@ -69,8 +70,9 @@ class ModelWriter:
     def write(self, question: str, passages: Sequence[Passage]) -> DocumentReply | None:
         """The answer; None where the model fails, or cannot quote what it says."""
         try:
-            with ThreadPoolExecutor(1) as pool:  # the caller's thread may have a loop of its own
-                content = pool.submit(asyncio.run, self._said(question, passages)).result()
+            content = in_time(
+                lambda: asyncio.run(self._said(question, passages)), self._settings.timeout_s + _GRACE_S
+            )
             written = _Written.model_validate_json(content[content.find("{") : content.rfind("}") + 1])
         except (ModelFailed, ValidationError, TimeoutError):
             return None

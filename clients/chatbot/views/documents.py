@@ -32,9 +32,14 @@ def show_library(desk: Desk) -> None:
                 pages = "1 page" if document.pages == 1 else f"{document.pages} pages"
                 empty = f", {document.empty_pages} of them without text" if document.empty_pages else ""
                 say(f"{document.name} · {pages}{empty}")
-                if st.button("Delete", key=f"forget-{document.name}", icon=":material/delete:", type="tertiary"):
-                    desk.delete_document(document.name)
-                    st.rerun()
+                st.button(
+                    "Delete",
+                    key=f"forget-{document.name}",
+                    icon=":material/delete:",
+                    type="tertiary",
+                    on_click=desk.delete_document,
+                    args=(document.name,),
+                )
     for name, why in st.session_state.get(_REFUSED, {}).items():
         st.error(label(f"{name}: {why}"), icon=":material/error:")
 

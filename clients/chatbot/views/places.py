@@ -9,7 +9,7 @@ from clients.chatbot.desk import Desk
 PAGES = "pages"
 DESK = "desk"
 TO_EXPLORE = "to_explore"  # a request that the page Explore is to begin with
-TO_ASK = "to_ask"  # a question that a button stands for
+TO_ASK = "to_ask"  # questions on a topic that were typed, or stand on a button, and wait to be answered
 
 
 def current_desk() -> Desk:

@@ -11,13 +11,10 @@ import asyncio
 import json
 import re
 from collections.abc import Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotInTime
 from dataclasses import replace
 from datetime import date
 from functools import cache
 from importlib.resources import files
-from threading import Thread
 from typing import Any
 
 from pydantic import ValidationError
@@ -28,6 +25,7 @@ from clients.planner.keyless import KeylessPlanner
 from clients.planner.llm.address import check_address
 from clients.planner.llm.errors import AddressRefused, ModelFailed, ModelUnreachable, ModelUnusable
 from clients.planner.llm.exchange import Exchange, Message, RepliesNotSupported, Reply, ToolCall, exchange
+from clients.planner.llm.in_time import in_time
 from clients.planner.llm.replies import PlanReply, ValuesCall, plan_schema
 from clients.planner.plan import Action, Mode, Plan
 from clients.planner.snapshot import Snapshot
@@ -68,20 +66,10 @@ class LlmPlanner:
             return replace(self._keyless.plan(turns, as_of=as_of), mode=Mode.FALLBACK)
 
     def _asked(self, turns: Sequence[str], snapshot: Snapshot) -> Plan:
-        """The model's plan, from a thread of its own: the caller may have a loop, and a name may resolve for long."""
-        future: Future[Plan] = Future()
-
-        def ask() -> None:
-            try:
-                future.set_result(asyncio.run(_planned(turns, snapshot, self._settings)))
-            except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-                future.set_exception(error)
-
-        Thread(target=ask, daemon=True).start()
-        try:
-            return future.result(self._settings.timeout_s + _GRACE_S)
-        except (NotInTime, TimeoutError) as error:
-            raise ModelUnreachable("no plan in time") from error
+        """The model's plan; a name may resolve for longer than a loop can be stopped, hence the grace."""
+        return in_time(
+            lambda: asyncio.run(_planned(turns, snapshot, self._settings)), self._settings.timeout_s + _GRACE_S
+        )
 
 
 async def _planned(turns: Sequence[str], snapshot: Snapshot, settings: LlmSettings) -> Plan:
