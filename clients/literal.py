@@ -7,6 +7,8 @@ import re
 _JOINER = "\N{WORD JOINER}"  # has no width; what it parts is no address any more
 _ADDRESS = re.compile(r"(://|\bwww(?=\.)|@)", re.IGNORECASE)
 _MARK = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:&])")  # Streamlit has formulas ($) and colours (:) as well
+_LINKS = re.compile(r"\b[a-z][a-z0-9+.-]*://\S*|//\S+|\bwww\.\S+|\b(?:data|javascript|mailto|file):\S*", re.IGNORECASE)
+_MARKUP = re.compile(r"[\[\]<>`\\*_#|!\x00-\x1f\x7f]+")
 _MARK_INSIDE = re.compile(r"([\\`*_\[\]!|<>~&])")
 
 
@@ -18,6 +20,11 @@ def literal_markdown(text: str) -> str:
 def literal_inside(text: str) -> str:
     """The same for plain Markdown, where the text stands inside a line and what only begins one needs no care."""
     return _MARK_INSIDE.sub(r"\\\1", _plain(text))
+
+
+def without_links(text: str) -> str:
+    """What a model wrote, on one line and without links and markup: it may repeat what somebody has planted."""
+    return " ".join(_MARKUP.sub(" ", _LINKS.sub("…", text)).split())
 
 
 def _plain(text: str) -> str:

@@ -53,7 +53,8 @@ class OpenAiEmbedder:
                 vectors += in_time(lambda batch=batch: self._made(batch), self._settings.timeout_s)  # type: ignore[misc] # mypy infers no lambda with a default
         except ModelFailed:
             return None
-        return vectors if len(vectors) == len(texts) else None
+        is_whole = len(vectors) == len(texts) and len({len(vector) for vector in vectors}) <= 1
+        return vectors if is_whole else None
 
     def _made(self, texts: list[str]) -> list[list[float]]:
         import httpx2
@@ -75,8 +76,8 @@ class OpenAiEmbedder:
 
 
 def _vector(values: Sequence[float]) -> list[float]:
-    """The vector; not every server sends numbers."""
+    """The vector; not every server sends numbers, and nothing is near to a vector of noughts."""
     vector = [float(value) for value in values]
-    if not vector or not all(map(isfinite, vector)):
+    if not any(vector) or not all(map(isfinite, vector)):
         raise ValueError
     return vector

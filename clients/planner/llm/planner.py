@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
@@ -19,6 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from clients.literal import without_links
 from clients.planner.checks import check
 from clients.planner.errors import Unanswerable
 from clients.planner.keyless import KeylessPlanner
@@ -37,8 +37,6 @@ _MOST_REPAIRS = 1
 _SHOWN_VALUES = 30  # of a dimension in the prompt; more are looked up
 _MOST_TEXT, _MOST_CHOICES = 500, 4
 _GRACE_S = 1.0  # past the time-out, for the loop to end
-_LINKS = re.compile(r"\b[a-z][a-z0-9+.-]*://\S*|//\S+|\bwww\.\S+|\b(?:data|javascript|mailto|file):\S*", re.IGNORECASE)
-_MARKUP = re.compile(r"[\[\]<>`\\\x00-\x1f\x7f]+")
 
 
 class LlmPlanner:
@@ -171,8 +169,7 @@ def _checked(reply: PlanReply, snapshot: Snapshot) -> Plan:
 
 
 def _plain(text: str) -> str:
-    """The model's text without links and markup: it may repeat what somebody planted in a value or question."""
-    return " ".join(_MARKUP.sub(" ", _LINKS.sub("…", text)).split())[:_MOST_TEXT]
+    return without_links(text)[:_MOST_TEXT]
 
 
 def _json_in(content: str) -> str:
