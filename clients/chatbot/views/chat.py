@@ -9,7 +9,7 @@ from clients.chatbot.desk import Desk
 from clients.chatbot.understood import chips_of
 from clients.chatbot.views.answers import show_answer
 from clients.chatbot.views.documents import show_library, show_passages
-from clients.chatbot.views.places import TO_ASK, current_desk
+from clients.chatbot.views.places import REFUSED, TO_ASK, current_desk
 from clients.chatbot.views.plain import label, say
 from clients.documents.reply import DocumentReply
 
@@ -140,6 +140,7 @@ def _hear(topic: Topic, question: str) -> None:
     # another, which is not told. So a question waits in the session until it is answered.
     if question.strip():
         _waiting(topic).append(question.strip())
+        st.session_state.pop(REFUSED, None)
 
 
 def _waiting(topic: Topic) -> list[str]:
