@@ -21,6 +21,7 @@ from api.main import create_app
 from api.settings import Settings
 from api.state import open_state
 from tests.contract.served import Contract
+from tests.snowflake import snowflake  # noqa: F401 - a fixture of all tests
 from workers.generate import generate
 from workers.pipeline import Pipeline, Watcher
 from workers.settings import WorkerSettings

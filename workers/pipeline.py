@@ -18,15 +18,16 @@ from filelock import FileLock, Timeout
 from api.errors import SemanticLayerError
 from api.opened import open_publication
 from api.warehouse import EngineLimits
-from workers.errors import PipelineBusyError, PublicationError, SourceError
+from workers.errors import PipelineBusyError, PublicationError, SettingError, SourceError
 from workers.ingest import FileReport, LoadProgress, LoadReport, LoadStatus, ingest
+from workers.locations import DuckDbFile, read_location
 from workers.messages import TOPICS
 from workers.publish import PublicationStore
 from workers.raw_tables import EVENT_TABLES
 from workers.recordings import RECORDINGS, replay
 from workers.segments import DEPENDENTS, ProjectCopy, promoted_model, require_libraries, segment_customers
 from workers.settings import WorkerSettings
-from workers.sinks import Warehouse, open_warehouse, read_warehouse_url
+from workers.sinks import Warehouse, open_warehouse
 from workers.transform import BuildProgress, BuildResult, build_marts, fed_by
 
 # The service's default limits.
@@ -232,9 +233,13 @@ def warehouse_file(url: str) -> Path:
     Raises
     ------
     SettingError
-        As `workers.sinks.read_warehouse_url` says.
+        As `workers.locations.read_location` says, or it is on Snowflake.
     """
-    return Path(str(read_warehouse_url(url).database))
+    match read_location(url):
+        case DuckDbFile() as file:
+            return file.path
+        case _:
+            raise SettingError("The warehouse is no file", hint="Set INSIGHT_WAREHOUSE_URL to a DuckDB file")
 
 
 def _hash(parts: Iterable[str]) -> str:

@@ -1,12 +1,7 @@
 """Where raw rows land: the tables of the `raw` schema, and the one door through which workers write them.
 
-It is the only one that writes raw tables, and that knows which warehouse they are in. Today that is DuckDB. Another
-dialect needs its own `_append` (on Snowflake a staged file and COPY) and `_is_lock`; tables, transactions and callers
-stay.
-
-DuckDB lets one process write *or* many read. So no connection outlives its operation: the file is free again
-between two loads, and an operation that finds it taken waits, with growing pauses, up to a time-box. Those of ours
-take turns by a lock file beside the warehouse, as dbt, which waits for nobody, must find it free (`reserved`).
+It is the only one that writes raw tables. What differs between warehouses is a `RawEngine`: how rows get in, who waits
+for whom, and what an error means; `duckdb_raw` and `snowflake_raw` are the two.
 
 Events come with offsets. The warehouse owns them: rows and the offset after them are one transaction, which first
 looks whether the offset is still where the writer believes it. So a message is in the warehouse once, whoever was
@@ -15,63 +10,27 @@ killed, and whoever else believed to own the partition.
 
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from pathlib import Path
 from time import monotonic
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import pyarrow as pa
-from filelock import FileLock, Timeout
-from sqlalchemy import (
-    URL,
-    Connection,
-    Engine,
-    Row,
-    Select,
-    Table,
-    and_,
-    column,
-    create_engine,
-    func,
-    insert,
-    literal,
-    make_url,
-    or_,
-    select,
-    table,
-    update,
-)
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Connection, Row, Select, Table, and_, func, insert, or_, select, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateSchema, CreateTable
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from workers.errors import SettingError, WarehouseError, WarehouseLockedError
+from api.snowflake_account import SnowflakeAccount
+from workers.duckdb_raw import DuckDbRaw
+from workers.errors import SettingError, WarehouseError
+from workers.locations import DuckDbFile, read_location
 from workers.raw_tables import CONSUMER_OFFSETS, EVENT_TABLES, FILE_TABLES, LOAD_FILES, RAW, REJECTED_RECORDS
+from workers.snowflake_raw import SnowflakeRaw
 
 LOCK_TIMEOUT: Final = timedelta(seconds=90)
 """How long an operation waits for a taken warehouse: it has to outlast an outage of a minute."""
-
-SHORTEST_LOCK_PAUSE_S: Final = 0.05
-LONGEST_LOCK_PAUSE_S: Final = 2.0
-"""A pause is drawn at random below a bound that doubles from the one to the other."""
-
-_LOCK_SIGNS: Final = ("Could not set lock on file", "being used by another process")
-_INCOMING: Final = "incoming_rows"
-
-# By default DuckDB compresses and rewrites the last row group (123,000 rows) whenever the file is closed: 106 µs a
-# row of 1 KB, where 20,000 were written at a time; 17 µs with these.
-_EVENT_WRITING: Final = (
-    "PRAGMA disable_checkpoint_on_shutdown",
-    "SET checkpoint_threshold = '64MB'",
-    "SET force_compression = 'uncompressed'",
-    # Else it keeps what it can, up to most of the machine.
-    "SET memory_limit = '384MB'",
-    "SET enable_progress_bar = false",
-)
 
 Place = tuple[str, int]
 """A partition: its topic, and its number."""
@@ -166,16 +125,45 @@ class StreamPosition:
     updated_at: datetime
 
 
+class RawEngine(Protocol):
+    """What writing raw rows means in one kind of warehouse. Every method blocks."""
+
+    def close(self) -> None:
+        """Release what is held. Idempotent."""
+
+    def connect(self) -> Connection:
+        """A connection; waits for a warehouse that another process has taken, up to a time-box."""
+
+    def reserved(self) -> AbstractContextManager[None]:
+        """Where only one may work at a time, keep other workers off; raises `WarehouseLockedError`."""
+
+    def prepare(self, connection: Connection) -> None:
+        """Make what rows need beside their tables. Idempotent."""
+
+    def prepare_events(self, connection: Connection) -> None:
+        """Set a connection to events' small, frequent writes."""
+
+    def take_turn(self, connection: Connection) -> None:
+        """Within a transaction: return once nobody else writes, and nobody else will until it ends."""
+
+    def append(
+        self, connection: Connection, target: Table, batches: Iterable[pa.Table], **constants: str | datetime
+    ) -> None:
+        """Add rows to a table, within the transaction; the constants are columns that all of them share."""
+
+    def refusal(self, error: SQLAlchemyError) -> WarehouseError:
+        """The error in our words."""
+
+
 class Warehouse:
     """The raw schema of one warehouse.
 
     Every operation blocks, is one transaction, and waits for a warehouse that another process has taken.
     """
 
-    def __init__(self, engine: Engine, *, lock_timeout: timedelta) -> None:
-        """Keep the engine; `open_warehouse` makes one that closes its connections at once."""
+    def __init__(self, engine: RawEngine) -> None:
+        """Keep the engine; `open_warehouse` knows which."""
         self._engine = engine
-        self._lock_timeout = lock_timeout
 
     def __enter__(self) -> Self:
         """Return the warehouse itself, to be closed at the end of the block."""
@@ -187,7 +175,7 @@ class Warehouse:
 
     def close(self) -> None:
         """Release what the engine holds. Idempotent."""
-        self._engine.dispose()
+        self._engine.close()
 
     def ensure_raw_tables(self) -> None:
         """Create the raw schema and those of its tables that are missing. Idempotent."""
@@ -196,6 +184,7 @@ class Warehouse:
             # Not MetaData.create_all: it looks the tables up by reflection, broken in duckdb-engine 0.17.
             for missing in RAW.sorted_tables:
                 connection.execute(CreateTable(missing, if_not_exists=True))
+            self._engine.prepare(connection)
 
     def loaded_hashes(self) -> Mapping[str, str]:
         """Return the kind of every loaded file, by the hash of its content."""
@@ -217,14 +206,13 @@ class Warehouse:
 
         """
         with self._transaction() as connection:
+            self._engine.take_turn(connection)
             if _read_all(connection, select(LOAD_FILES).where(LOAD_FILES.c.file_hash == parsed.file_hash)):
                 return LoadOutcome.ALREADY_LOADED
             loaded_at = datetime.now(UTC).replace(tzinfo=None)
-            kind_table = FILE_TABLES[parsed.file_kind]
-            for rows in parsed.good:
-                _append(connection, kind_table, rows, file_hash=parsed.file_hash, loaded_at=loaded_at)
-            for rows in parsed.rejected:
-                _append(connection, REJECTED_RECORDS, rows, **parsed.origin, loaded_at=loaded_at)
+            append, kind_table = self._engine.append, FILE_TABLES[parsed.file_kind]
+            append(connection, kind_table, parsed.good, file_hash=parsed.file_hash, loaded_at=loaded_at)
+            append(connection, REJECTED_RECORDS, parsed.rejected, **parsed.origin, loaded_at=loaded_at)
             _record(connection, parsed, loaded_at)
         return LoadOutcome.LOADED
 
@@ -287,7 +275,7 @@ class Warehouse:
 
     def event_writer(self) -> "EventWriter":
         """Return a writer of events that may keep the warehouse from one transaction to the next; nothing is opened."""
-        return EventWriter(self)
+        return EventWriter(self, self._engine)
 
     @contextmanager
     def reserved(self) -> Iterator[None]:
@@ -299,17 +287,8 @@ class Warehouse:
             Another process kept the warehouse for longer than the time-box.
 
         """
-        # Not of one thread: a writer is closed by another one than opened it.
-        patience_s = self._lock_timeout.total_seconds()
-        lock = FileLock(f"{self._engine.url.database}.lock", timeout=patience_s, thread_local=False)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise _locked(self._engine) from error
-        try:
+        with self._engine.reserved():
             yield
-        finally:
-            lock.release()
 
     @contextmanager
     def opened(self) -> Iterator[Connection]:
@@ -323,24 +302,15 @@ class Warehouse:
         """
         with self.reserved():
             try:
-                with self._connect() as connection:
+                with self._engine.connect() as connection:
                     yield connection
             except SQLAlchemyError as error:
-                raise _as_warehouse_error(error, self._engine) from error
+                raise self._engine.refusal(error) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         with self.opened() as connection, connection.begin():
             yield connection
-
-    def _connect(self) -> Connection:
-        attempts = Retrying(
-            retry=retry_if_exception(_is_lock),
-            wait=wait_random_exponential(multiplier=SHORTEST_LOCK_PAUSE_S, max=LONGEST_LOCK_PAUSE_S),
-            stop=stop_after_delay(self._lock_timeout),
-            reraise=True,
-        )
-        return attempts(self._engine.connect)
 
 
 class EventWriter:
@@ -350,9 +320,10 @@ class EventWriter:
     write keeps it for a moment. May be used from several threads, one after another.
     """
 
-    def __init__(self, warehouse: Warehouse) -> None:
+    def __init__(self, warehouse: Warehouse, engine: RawEngine) -> None:
         """Keep the warehouse; nothing is opened."""
         self._warehouse = warehouse
+        self._engine = engine
         self._kept = ExitStack()
         self._connection: Connection | None = None
 
@@ -372,7 +343,8 @@ class EventWriter:
         with self._closed_on_error():
             connection = self._open()
             with connection.begin():
-                return _store(connection, slices)
+                self._engine.take_turn(connection)
+                return _store(connection, slices, self._engine)
 
     def close(self) -> None:
         """Let go of the warehouse. Idempotent."""
@@ -382,9 +354,7 @@ class EventWriter:
     def _open(self) -> Connection:
         if self._connection is None:
             connection = self._kept.enter_context(self._warehouse.opened())
-            for setting in _EVENT_WRITING:
-                connection.exec_driver_sql(setting)
-            connection.commit()
+            self._engine.prepare_events(connection)
             self._connection = connection
         return self._connection
 
@@ -407,51 +377,14 @@ def open_warehouse(url: str, *, lock_timeout: timedelta = LOCK_TIMEOUT) -> Wareh
     Raises
     ------
     SettingError
-        As `read_warehouse_url` says.
+        As `workers.locations.read_location` says.
 
     """
-    parsed = read_warehouse_url(url)
-    Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
-    return Warehouse(create_engine(parsed, poolclass=NullPool), lock_timeout=lock_timeout)
-
-
-def read_warehouse_url(url: str) -> URL:
-    """Return the URL in its parts; its `database` is the path of a DuckDB file.
-
-    Raises
-    ------
-    SettingError
-        The URL cannot be read, names a dialect that is not supported, or names no file.
-
-    """
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError) as error:  # the latter for a port that is no number
-        # The URL may hold a password: it is not repeated.
-        message = "The warehouse URL cannot be read"
-        raise SettingError(message, hint=_URL_HINT) from error
-    if parsed.get_backend_name() != "duckdb":
-        message = f"The warehouse dialect '{parsed.get_backend_name()}' is not supported"
-        raise SettingError(message, hint=_URL_HINT)
-    if not parsed.database or parsed.database.startswith(":memory:"):
-        # Another process (dbt) reads what is written here, and memory cannot be shared.
-        message = "The warehouse URL names no file"
-        raise SettingError(message, hint=_URL_HINT)
-    return parsed
-
-
-_URL_HINT: Final = "Set INSIGHT_WAREHOUSE_URL to a DuckDB file, such as duckdb:///.insight/warehouse.duckdb"
-
-
-def _append(connection: Connection, target: Table, rows: pa.Table, **constants: str | datetime) -> None:
-    # A registered Arrow table is read by DuckDB where it lies; rows as parameters would go in one by one.
-    driver = connection.connection.driver_connection
-    driver.register(_INCOMING, rows)  # type: ignore[union-attr]  # DuckDB's own connection, which has no type here
-    incoming = table(_INCOMING, *map(column, rows.column_names))
-    values = [*incoming.c, *(literal(value).label(key) for key, value in constants.items())]
-    connection.execute(insert(target).from_select([*rows.column_names, *constants], select(*values)))
-    # Not in a finally: after an error the transaction refuses this too, and would hide the error.
-    driver.unregister(_INCOMING)  # type: ignore[union-attr]  # as above
+    match read_location(url):
+        case DuckDbFile() as file:
+            return Warehouse(DuckDbRaw(file.url, lock_timeout=lock_timeout))
+        case SnowflakeAccount() as account:
+            return Warehouse(SnowflakeRaw(account, lock_timeout=lock_timeout))
 
 
 def _read_all(connection: Connection, query: Select[Any]) -> Sequence[Row[Any]]:  # Any: the row's columns differ
@@ -474,16 +407,16 @@ def _record(connection: Connection, parsed: ParsedFile, loaded_at: datetime) -> 
     )
 
 
-def _store(connection: Connection, slices: Sequence[EventSlice]) -> frozenset[Place]:
+def _store(connection: Connection, slices: Sequence[EventSlice], engine: RawEngine) -> frozenset[Place]:
     offsets = _offsets(connection, [each.place for each in slices])
     current = [each for each in slices if offsets.get(each.place) == each.start]
     now = datetime.now(UTC).replace(tzinfo=None)
     for name in {each.event_table for each in current}:
         rows = pa.concat_tables(each.rows for each in current if each.event_table == name)
-        _append(connection, EVENT_TABLES[name], rows, loaded_at=now)
+        engine.append(connection, EVENT_TABLES[name], (rows,), loaded_at=now)
     for each in current:
         if each.quarantine is not None:
-            _append(connection, REJECTED_RECORDS, each.quarantine, loaded_at=now)
+            engine.append(connection, REJECTED_RECORDS, (each.quarantine,), loaded_at=now)
         _advance(connection, each, now)
     return frozenset(each.place for each in slices) - {each.place for each in current}
 
@@ -513,26 +446,4 @@ def _advance(connection: Connection, each: EventSlice, now: datetime) -> None:
             rows_rejected=columns.rows_rejected + each.rejected,
             updated_at=now,
         )
-    )
-
-
-def _is_lock(error: BaseException) -> bool:
-    return isinstance(error, DBAPIError) and any(sign in str(error.orig) for sign in _LOCK_SIGNS)
-
-
-def _as_warehouse_error(error: SQLAlchemyError, engine: Engine) -> WarehouseError:
-    name = engine.url.database
-    if _is_lock(error):
-        return _locked(engine)
-    cause = str(error.orig if isinstance(error, DBAPIError) else error).splitlines()[0]
-    return WarehouseError(
-        f"The warehouse {name} refused: {cause}",
-        hint="Nothing was committed; check the file, its permissions and the free disk space, run again",
-    )
-
-
-def _locked(engine: Engine) -> WarehouseLockedError:
-    return WarehouseLockedError(
-        f"The warehouse {engine.url.database} is in use by another process",
-        hint="Wait for the other run to end, or close the program that has it open, then run this again",
     )
