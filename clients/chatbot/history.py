@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from clients.chatbot.conversation import CombinedReply, Conversation, DataReply, Outcome, Reply, Topic, Turn
+from clients.chatbot.conversation import CombinedReply, Conversation, DataReply, Outcome, Topic, Turn
 from clients.documents.reply import DocumentReply
 from clients.planner import Mode as PlannedBy
 
@@ -126,7 +126,7 @@ def _asked(reply: DataReply) -> dict[str, Any]:
 def _turn(body: Mapping[str, Any]) -> Turn:
     if (kept := body.get("reply")) is None:
         return Turn(question=body["question"])
-    reply: Reply = DataReply(
+    reply = DataReply(
         outcome=Outcome(kept["outcome"]),
         text=kept["text"],
         hint=kept["hint"],
@@ -136,7 +136,8 @@ def _turn(body: Mapping[str, Any]) -> Turn:
     )
     if (parts := body.get("parts")) is not None:
         unknown = DocumentReply(text="", is_found=False)  # until it is asked for anew
-        reply = CombinedReply(
+        both = CombinedReply(
             asked_figure=parts["figure"], figure=reply, asked_statement=parts["statement"], statement=unknown
         )
+        return Turn(question=body["question"], reply=both)
     return Turn(question=body["question"], reply=reply)

@@ -13,7 +13,7 @@ _FACTOR = Decimal("0.6745")
 _FEWEST = 10  # values; of fewer, no typical spread can be told
 
 
-def unusual(values: Sequence[Decimal | int]) -> list[int]:
+def unusual(values: Sequence[Decimal]) -> list[int]:
     """The positions of the values that lie far from the median, the farthest first; none of a short or flat series."""
     if len(values) < _FEWEST:
         return []
@@ -21,7 +21,5 @@ def unusual(values: Sequence[Decimal | int]) -> list[int]:
     distances = [abs(value - middle) for value in values]
     if (spread := median(distances)) == 0:
         return []
-    far = [
-        place for place, distance in enumerate(distances) if _FACTOR * Decimal(distance) / Decimal(spread) > _THRESHOLD
-    ]
+    far = [place for place, distance in enumerate(distances) if _FACTOR * distance / spread > _THRESHOLD]
     return sorted(far, key=lambda place: -distances[place])

@@ -165,7 +165,9 @@ def _conversations(desk: Desk, topic: Topic) -> None:
     # Clicks are callbacks, as a question is: what stands behind `if st.button(…)` is lost with a run that ends early.
     with st.sidebar:
         st.subheader("Conversations")
-        st.button("New conversation", icon=":material/add:", width="stretch", on_click=desk.begin, args=(topic,))
+        st.button(
+            "New conversation", icon=":material/add:", width="stretch", on_click=lambda: _forget(desk.begin(topic))
+        )
         for entry in desk.history.entries(topic):
             named, more = st.columns([5, 2], vertical_alignment="center", gap="small")
             named.button(
@@ -173,11 +175,14 @@ def _conversations(desk: Desk, topic: Topic) -> None:
                 key=f"open-{entry.id}",
                 type="primary" if entry.id == desk.open[topic].id else "tertiary",
                 width="stretch",
-                on_click=desk.reopen,
-                args=(entry.id,),
+                on_click=lambda id_=entry.id: _forget(desk.reopen(id_)),
             )
             with more:
                 _more(desk, entry.id, entry.name)
+
+
+def _forget(_: object) -> None:
+    """Nothing: a callback returns nothing, and the page is drawn anew from the desk anyway."""
 
 
 def _more(desk: Desk, id_: str, name: str) -> None:

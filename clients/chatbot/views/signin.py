@@ -102,8 +102,9 @@ def _key_form(settings: ChatSettings) -> None:
             "API key or token", type="password", help="It is kept in this session alone, never on a disk."
         )
         name = "Sign in with the key" if settings.has_issuer else "Sign in"
-        kind = "secondary" if settings.has_issuer else "primary"
-        if st.form_submit_button(name, type=kind) and _sign_in(typed.strip(), settings):
+        if st.form_submit_button(name, type="secondary" if settings.has_issuer else "primary") and _sign_in(
+            typed.strip(), settings
+        ):
             st.session_state.pop(_SIGNED_OUT, None)
             st.rerun()
 
