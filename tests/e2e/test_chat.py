@@ -112,11 +112,17 @@ def test_documents_are_uploaded_asked_cited_and_deleted_and_each_mode_keeps_its_
     visitor.look("cited")
     missing = visitor.ask("What is the capital of Mongolia?")
     expect(missing.get_by_text("That is not in the documents.")).to_be_visible()
+    both = visitor.ask("How many days do customers have to send goods back, and what was our revenue in March?")
+    expect(both.get_by_text("From the metrics, asked: what was our revenue in March")).to_be_visible()
+    expect(both.get_by_text("Total revenue, from 2019-03-01 to 2019-03-31:")).to_be_visible()
+    expect(both.get_by_text("From your documents, asked: How many days do customers have")).to_be_visible()
+    expect(both.get_by_text("within 45 days")).to_be_visible()
+    visitor.look("both")
 
     visitor.page.get_by_text("Data", exact=True).first.click()
     expect(visitor.page.get_by_test_id("stChatMessage")).to_have_count(2)
     visitor.page.get_by_text("Documents", exact=True).first.click()
-    expect(visitor.page.get_by_test_id("stChatMessage")).to_have_count(4)
+    expect(visitor.page.get_by_test_id("stChatMessage")).to_have_count(6)
 
     visitor.page.get_by_text("Your documents (1)").click()
     visitor.page.get_by_role("button", name="Delete", exact=True).first.click()
