@@ -14,7 +14,7 @@ from clients.chatbot.conversation import DataReply
 from clients.chatbot.pictures import Kind, kind_of, vega
 from clients.chatbot.requests import NotInGraphql, graphql_of, rest_of
 from clients.chatbot.saying import RATIO, said, shown
-from clients.chatbot.views.places import PAGES, TO_EXPLORE
+from clients.chatbot.views.places import TO_EXPLORE
 from clients.chatbot.views.plain import label, say
 from clients.planner import Mode
 from clients.sdk import Answer, ApiError, Cell, Column
@@ -104,9 +104,13 @@ def _tools(request: Mapping[str, Any], analyst: Analyst, *, url: str, key: str) 
             key=f"{key}-csv",
             on_click="ignore",
         )
-        if st.button("Edit in Explore", icon=":material/tune:", key=f"{key}-explore"):
-            st.session_state[TO_EXPLORE] = request
-            st.switch_page(st.session_state[PAGES]["explore"])
+        edit = {TO_EXPLORE: request}
+        st.button(
+            "Edit in Explore",
+            icon=":material/tune:",
+            key=f"{key}-explore",
+            on_click=lambda: st.session_state.update(edit),
+        )
         is_open = st.toggle("Show request", key=f"{key}-request")
     if is_open:
         show_request(request, analyst, url=url)

@@ -9,7 +9,7 @@ from clients.chatbot.desk import Desk
 from clients.chatbot.understood import chips_of
 from clients.chatbot.views.answers import show_answer
 from clients.chatbot.views.documents import show_library, show_passages
-from clients.chatbot.views.places import REFUSED, TO_ASK, current_desk
+from clients.chatbot.views.places import PAGES, REFUSED, TO_ASK, TO_EXPLORE, current_desk
 from clients.chatbot.views.plain import label, say
 from clients.documents.reply import DocumentReply
 
@@ -24,6 +24,8 @@ _CHOSEN = "topic_chosen"
 
 def page() -> None:
     """Show the open conversation on the chosen topic, and take the next question."""
+    if TO_EXPLORE in st.session_state:
+        st.switch_page(st.session_state[PAGES]["explore"])
     desk = current_desk()
     topic = _chosen_topic()
     _conversations(desk, topic)
