@@ -36,8 +36,9 @@ def answered_from_both(
         if is_about_documents and library.finds(figure):
             continue
         reply, said = analyst.answer([figure]), library.answer(statement)
-        if reply.outcome is Outcome.ANSWERED and said.is_found:
-            return CombinedReply(asked_figure=figure, figure=reply, asked_statement=statement, statement=said)
+        if reply.outcome is not Outcome.ANSWERED or not said.is_found:
+            return None  # no other cut is tried: where a language model is set up, each one costs two calls of it
+        return CombinedReply(asked_figure=figure, figure=reply, asked_statement=statement, statement=said)
     return None
 
 

@@ -155,6 +155,7 @@ def test_a_request_is_put_together_by_hand(chat: Chat, visit: Visit) -> None:
     visitor = visit(chat)
     reply = visitor.ask("orders in Chicago by month")
     reply.get_by_role("button", name="Edit in Explore").click()
+    expect(visitor.page.get_by_text("Only where")).to_be_visible()
     expect(visitor.page.get_by_text("highest")).to_be_visible()
     visitor.look("explore")
 
