@@ -8,13 +8,13 @@ WORKDIR /app
 ARG EXTRAS="llm mcp ml postgresql snowflake streaming tracing"
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_PROGRESS=1
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
-COPY requirements-uv.lock requirements.lock pyproject.toml README.md LICENSE ./
+COPY requirements-uv.lock requirements.lock deploy/image-tools.lock pyproject.toml README.md LICENSE ./
 # .tools stays behind in this stage. Every package comes from the lock, with its hash.
 RUN python3 -m venv --without-pip .venv && python3 -m venv .tools \
  && .tools/bin/pip install --quiet --no-cache-dir --require-hashes --no-deps -r requirements-uv.lock \
  && .tools/bin/uv pip install --quiet --python .venv/bin/python --require-hashes --constraints requirements.lock \
       --requirements pyproject.toml ${EXTRAS:+--extra=${EXTRAS// / --extra=}} \
- && .tools/bin/uv pip install --quiet --python .tools/bin/python --constraints requirements.lock cyclonedx-bom
+ && .tools/bin/uv pip install --quiet --python .tools/bin/python --require-hashes --requirements image-tools.lock
 COPY api ./api
 COPY clients ./clients
 COPY dbt ./dbt
@@ -24,7 +24,7 @@ COPY workers ./workers
 RUN .tools/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable . \
  && .tools/bin/cyclonedx-py environment .venv --output-reproducible --output-file sbom.cdx.json \
  && .venv/bin/insight --help > /dev/null \
- && rm -rf .tools
+ && rm -rf .tools image-tools.lock
 
 FROM python:${PYTHON}-slim-bookworm
 # The code belongs to root and is not writable; what is written goes to /data.

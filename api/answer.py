@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import pyarrow as pa
@@ -67,6 +67,17 @@ class Answer:
     page: Page | None = None
     withheld: Withheld | None = None
 
+    def again(self, *, query_id: str, total_ms: float) -> Answer:
+        """The same rows out of memory, for the same request once more."""
+        return replace(
+            self,
+            query_id=query_id,
+            is_plan_cached=True,
+            result_origin=Origin.HIT,
+            result_reason=Reason.KEPT,
+            timings=Timings(compile_ms=0.0, run_ms=0.0, total_ms=total_ms),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
@@ -75,3 +86,15 @@ class Given:
     answer: Answer
     query: MetricQuery
     told: AnsweredWith
+
+    def told_again(self, query_id: str) -> AnsweredWith:
+        """What the audit says when it is given once more."""
+        told = self.told
+        return AnsweredWith(
+            metrics=told.metrics,
+            publication=told.publication,
+            sql_hash=told.sql_hash,
+            query_id=query_id,
+            rows=told.rows,
+            origin=Origin.HIT,
+        )

@@ -138,6 +138,8 @@ class Gate:
         try:
             if self._tokens is not None and not credential.startswith(KEY_PREFIX):
                 return await self._tokens.authenticate(credential)
+            if (principal := self._keys.recognize(credential)) is not None:
+                return principal
             # A key that was let in before is no guess. Signatures are not guessed, and cost no look-up.
             if not self._keys.has_let_in(credential):
                 self._failures.require_few(address)

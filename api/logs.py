@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,11 +29,7 @@ def configure_logging(level: LogLevel = LogLevel.INFO) -> None:
     is_terminal = sys.stderr.isatty()
     # A plain traceback: the rich one shows local variables, a caller's key among them.
     console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-    rendering: list[Processor] = (
-        [console]
-        if is_terminal
-        else [structlog.processors.format_exc_info, _most_telling_first, structlog.processors.JSONRenderer(_line)]
-    )
+    rendering: list[Processor] = [console] if is_terminal else [structlog.processors.format_exc_info, _line]
     shared: list[Processor] = [
         named,
         structlog.processors.add_log_level,
@@ -71,15 +66,16 @@ def _stamped(_: Any, __: str, event: EventDict) -> EventDict:  # noqa: ANN401 - 
     return event
 
 
-def _line(event: EventDict, *, default: Callable[[Any], Any]) -> str:
+# First in a line.
+_MOST_TELLING = dict.fromkeys(("timestamp", "level", "event"))
+
+
+def _line(_: Any, __: str, event: EventDict) -> str:  # noqa: ANN401 - structlog's signature
+    told = {**_MOST_TELLING, **event}
     try:
-        return orjson.dumps(event, default=default, option=orjson.OPT_NON_STR_KEYS).decode()
+        return orjson.dumps(told, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
     except orjson.JSONEncodeError:  # half a character, say, or a number of more than 64 bits
-        return json.dumps(event, default=default)
-
-
-def _most_telling_first(_: Any, __: str, event: EventDict) -> EventDict:  # noqa: ANN401 - structlog's signature
-    return {**{name: event[name] for name in ("timestamp", "level", "event") if name in event}, **event}
+        return json.dumps(told, default=repr)
 
 
 def _without_credentials(_: Any, __: str, line: Any) -> str:  # noqa: ANN401 - a text, rendered by the step before

@@ -36,7 +36,6 @@ from api.redis_tier import RedisTier
 from api.rest import catalog, contract, deferred, exports, operations, problems, queries, segments
 from api.rest.envelope import Envelope
 from api.rest.exchange import Patience
-from api.rest.repeats import Repeats
 from api.rest.strict import refuse_surplus
 from api.rest.traffic import Traffic
 from api.service import Apart, SemanticLayer, ServiceLimits
@@ -73,7 +72,6 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.traffic = Traffic(most=settings.max_requests)
-    app.add_middleware(Repeats)  # within the envelope, which is added after it
     app.add_middleware(Envelope, traffic=app.state.traffic, patience=_patience(settings))
     problems.install(app)
     for router in (catalog.router, queries.router, deferred.router, exports.router, segments.router, operations.router):

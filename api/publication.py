@@ -178,6 +178,11 @@ class ServedPublication(Generic[P]):
         return self._current is not None
 
     @property
+    def version(self) -> str | None:
+        """Which publication answers now, if any."""
+        return self._current.opened.version if self._current else None
+
+    @property
     def is_refusing(self) -> bool:
         """Whether the pointer names a publication that cannot be opened."""
         return self._refused is not None
@@ -208,7 +213,7 @@ class ServedPublication(Generic[P]):
     async def refresh(self) -> None:
         """Serve what the pointer names. One that cannot be opened is logged once and never replaces a good one."""
         version = self._folder.current_version()
-        serving = self._current.opened.version if self._current else None
+        serving = self.version
         if version == serving:
             self._refused = None
         if version is None or version in (serving, self._refused):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ import pyarrow.compute as pc
 from api.admission import Admission
 from api.allowance import Allowances
 from api.answer import Answer, Given, Timings
-from api.cache import CachedResult, Origin, Reason, ResultCache
+from api.cache import CachedResult, Origin, ResultCache
 from api.catalog import Catalog, Metric, ValueType
 from api.compiler import CompiledQuery
 from api.cursor import next_cursor
@@ -30,7 +29,7 @@ from api.errors import InvalidQuery, QueryTimeout
 from api.export import BATCH_ROWS, Export, ExportedRows, ExportLimits
 from api.filters import AllOf, Comparison, Operator, typed
 from api.floor import FlooredQuery, below_floor
-from api.observation import AnsweredWith, Stage, observed, timed
+from api.observation import AnsweredWith, Stage, observed, timed, unique_id
 from api.opened import OpenPublication
 from api.policy import Grant, PolicySource, Principal, Role
 from api.policy_check import PolicyReviewer
@@ -223,8 +222,8 @@ class SemanticLayer:
             raise below_floor(answer.withheld.floor)
         return await self._counted(principal, grant, answer, compiled)
 
-    async def repeat(self, principal: Principal, given: Given) -> Answer | None:
-        """The answer to the same question now, if it has to have the same rows; None if it may have others.
+    async def repeat(self, principal: Principal, given: Given) -> str | None:
+        """The id under which the same question is answered with the same rows; None if it may have others now.
 
         Raises
         ------
@@ -233,24 +232,16 @@ class SemanticLayer:
         TooManyRequests
             The caller has had its rows of the day.
         """
-        started = time.perf_counter()
         grant, before = self._grant(principal), given.answer
-        if before.grant != grant.digest or before.publication != self.publication().version:
+        if before.grant != grant.digest or before.publication != self._served.version:
             return None
         await self._allowances.require_rows(principal, grant.role)
         self._cache.count_repeat()
         await self._allowances.count_rows(principal, grant.role, before.table.num_rows)
-        query_id = uuid.uuid4().hex
+        query_id = unique_id()
         seen = observed()
-        seen.query, seen.answer = given.query, replace(given.told, query_id=query_id, origin=Origin.HIT)
-        return replace(
-            before,
-            query_id=query_id,
-            is_plan_cached=True,
-            result_origin=Origin.HIT,
-            result_reason=Reason.KEPT,
-            timings=_timings(started, started, started),
-        )
+        seen.query, seen.answer = given.query, given.told_again(query_id)
+        return query_id
 
     async def schema(self, principal: Principal, query: MetricQuery) -> pa.Schema:
         """The columns and types that `query` or `export` would answer with; the engine plans, and reads no rows.
@@ -379,7 +370,7 @@ class SemanticLayer:
         can_go_on = has_more and grant.role.min_customers is None  # else a cursor would be refused
         shaping = Shaping.of(compiled, grant, secret=self._hash_secret)
         return Answer(
-            query_id=uuid.uuid4().hex,
+            query_id=unique_id(),
             table=await _shaped(shaping, rows.slice(0, question.limit)),
             columns=shaping.columns_of(rows.schema),
             publication=publication.version,
@@ -458,7 +449,7 @@ class SemanticLayer:
         shaping = Shaping.of(compiled, grant, secret=self._hash_secret)
         rows = ExportedRows(stream, shape=shaping.table, most=compiled.question.limit, is_cut_short=is_cut_short)
         return Export(
-            query_id=uuid.uuid4().hex,
+            query_id=unique_id(),
             rows=rows,
             columns=shaping.columns_of(stream.schema),
             publication=publication.version,

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-import uuid
 from datetime import timedelta
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import SemanticLayerError, Unavailable
-from api.observation import observing
+from api.observation import observing, unique_id
 from api.redaction import redacted
 from api.rest import problems
 from api.rest.exchange import Ending, Exchange, Patience
 from api.rest.recording import Recording
+from api.rest.repeats import Repeats
 from api.rest.traffic import Traffic
 
 # A caller's id ends up in the log and in a header, so it has to be harmless.
@@ -29,6 +28,7 @@ class Envelope:
 
     def __init__(self, app: ASGIApp, *, traffic: Traffic, patience: Patience) -> None:
         self._app = app
+        self._repeats = Repeats()
         self._traffic = traffic
         self._patience = patience
 
@@ -38,7 +38,7 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
-        state["request_id"] = _request_id(Headers(scope=scope))
+        state["request_id"] = _request_id(scope)
         recording = Recording(scope, receive, send)
         with observing(recording.observation), recording:
             answer: Send = recording.send
@@ -53,9 +53,10 @@ class Envelope:
             await exchange.take_body()
             if self._traffic.is_stopping:
                 exchange.answer_headers["Connection"] = "close"
-            if exchange.ending is None:
+            if exchange.ending is None and not await self._repeats.answer(exchange):
                 with self._traffic.passing(exchange, is_vital=exchange.scope["path"] in _VITAL):
                     await exchange.run(self._app)
+                self._repeats.keep(exchange)
         except SemanticLayerError as error:
             await _refuse(exchange, error)
         if exchange.ending is Ending.STOPPING and not exchange.is_answered:
@@ -78,6 +79,6 @@ def _without_body(send: Send) -> Send:
     return send_head
 
 
-def _request_id(headers: Headers) -> str:
-    given = headers.get("x-request-id", "")
-    return given if _SAFE_ID.fullmatch(given) and redacted(given) == given else uuid.uuid4().hex
+def _request_id(scope: Scope) -> str:
+    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), None)
+    return given if given and _SAFE_ID.fullmatch(given) and redacted(given) == given else unique_id()

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import RequestTimeout, RequestTooLarge, UnsupportedMediaType
@@ -19,10 +18,16 @@ _WATCH_AFTER_S = 0.05
 # A larger body goes out in pieces, so that a client that stops reading is noticed while there is more to send.
 _PIECE_BYTES = 256 * 1024
 
+# Their requests usually have no body, and need not be waited for.
+_BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+
 # An answer is its caller's own: a proxy on the way must not keep it, a browser must not guess what it is.
 _DEFAULT_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 
 _CLIENT_CLOSED = 499  # nginx's word for it, in the log alone: there is nobody to answer
+
+
+Header = tuple[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +45,7 @@ class Ending(Enum):
     GONE = "the client went away"
     STALLED = "the client stopped reading"
     STOPPING = "the service stops"
+    LATE = "the body did not arrive in time"
 
 
 class Exchange:
@@ -47,14 +53,15 @@ class Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, patience: Patience) -> None:
         self.scope = scope
-        self.headers = Headers(scope=scope)
+        self.fields = dict(reversed(scope["headers"]))  # of two of one name the first, as everywhere
         self.answer_headers: dict[str, str] = {}  # that every answer gets, whoever makes it
         self.ending: Ending | None = None
         self.status: int | None = None
         self._receive = receive
         self._send = send
         self._patience = patience
-        self._body: bytes | None = b""
+        self.body = b""
+        self._is_taken = False
         self._is_going_out = self._is_out = False
         self._task: asyncio.Task[object] | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -81,24 +88,30 @@ class Exchange:
         UnsupportedMediaType
             It is packed.
         """
-        announced = self.headers.get("content-length", "")
-        is_chunked = "transfer-encoding" in self.headers
-        if not is_chunked and announced in ("", "0") and self.scope["method"] in ("GET", "HEAD", "DELETE", "OPTIONS"):
+        announced = self.fields.get(b"content-length", b"")
+        is_chunked = b"transfer-encoding" in self.fields
+        if not is_chunked and announced in (b"", b"0") and self.scope["method"] in _BODILESS:
             return
         self.answer_headers["Connection"] = "close"  # for an answer that does not wait for all of the body
         if announced.isdigit() and int(announced) > self._patience.max_body_bytes:
             raise self._too_large()
-        if self.headers.get("content-encoding", "identity").lower() != "identity":
+        if self.fields.get(b"content-encoding", b"identity").lower() != b"identity":
             # A packed MB may hold a thousand, and a query is small.
             raise UnsupportedMediaType("The body is packed", hint="Send it as it is, without Content-Encoding.")
+        self._task = asyncio.current_task()
         seconds = self._patience.body_timeout.total_seconds()
+        timer = asyncio.get_running_loop().call_later(seconds, self.abandon, Ending.LATE)
         try:
-            async with asyncio.timeout(seconds):
-                self._body = await self._whole_body()
-        except TimeoutError as error:
+            self.body = await self._whole_body()
+        except asyncio.CancelledError:
+            if not self._is_our_doing():
+                raise
+            self.ending = None  # as there is somebody to tell
             raise RequestTimeout(
                 f"The body did not arrive within {seconds:g} s", hint="Send it at once.", code="body_timeout"
-            ) from error
+            ) from None
+        finally:
+            timer.cancel()
         del self.answer_headers["Connection"]
 
     async def run(self, app: ASGIApp) -> None:
@@ -108,15 +121,19 @@ class Exchange:
         try:
             await app(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
-            if self.ending is None or (self._task and self._task.uncancel()):
-                raise  # somebody else's doing
+            if not self._is_our_doing():
+                raise
         finally:
             timer.cancel()
             if self._watch is not None:
                 self._watch.cancel()
 
+    def _is_our_doing(self) -> bool:
+        """Whether we have cancelled the task, and nobody else has as well."""
+        return self.ending is not None and not (self._task and self._task.uncancel())
+
     def abandon(self, why: Ending) -> None:
-        """Cancel the application, unless its answer is out."""
+        """Cancel what goes on, unless the answer is out."""
         if self._task is None or self.ending is not None or self._is_out:
             return
         self.ending = why
@@ -124,9 +141,9 @@ class Exchange:
 
     async def receive(self) -> Message:
         """The body, which is here; after that, the end of the connection."""
-        if self._body is not None:
-            body, self._body = self._body, None
-            return {"type": "http.request", "body": body, "more_body": False}
+        if not self._is_taken:
+            self._is_taken = True
+            return {"type": "http.request", "body": self.body, "more_body": False}
         self._begin_watch()
         if self._watch is not None:
             await asyncio.wait((self._watch,))
@@ -146,7 +163,7 @@ class Exchange:
         await self._put({"type": "http.response.body", "body": bytes(body), "more_body": more})
         self._is_out = not more
 
-    def _completed(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    def _completed(self, headers: Iterable[Header]) -> list[Header]:
         own = {name.lower().encode(): value.encode() for name, value in self.answer_headers.items()}
         kept = [(name, value) for name, value in headers if name not in own]
         named = {name for name, _ in kept}
@@ -160,14 +177,14 @@ class Exchange:
         finally:
             timer.cancel()
 
-    async def _whole_body(self) -> bytes | None:
+    async def _whole_body(self) -> bytes:
         parts: list[bytes] = []
         taken = 0
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 self.ending = Ending.GONE
-                return None
+                return b""
             parts.append(message.get("body", b""))
             taken += len(parts[-1])
             if taken > self._patience.max_body_bytes:

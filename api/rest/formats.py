@@ -58,6 +58,11 @@ class Encoded:
     media_type: str
     _rows: bytes
 
+    @property
+    def has_meta(self) -> bool:
+        """Whether a document says where its answer comes from; JSON alone does."""
+        return self.media_type == JSON
+
     @classmethod
     def of(cls, answer: Answer, media_type: str) -> Encoded:
         """The rows of the answer; in JSON with their columns, beneath `AnswerResource`."""
@@ -69,7 +74,7 @@ class Encoded:
 
     def document(self, answer: Answer) -> bytes:
         """The whole document of an answer; JSON ends with its meta, the others have just the rows."""
-        if self.media_type != JSON:
+        if not self.has_meta:
             return self._rows
         return b'%b,"meta":%b}' % (self._rows, encode(meta_of(answer)))
 

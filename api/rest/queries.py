@@ -114,13 +114,8 @@ class AnswerResponse(Response):
     """An answer in a format; leaves itself with the request, so that a repeat of it can be answered."""
 
     def __init__(self, answer: Answer, encoded: formats.Encoded, headers: Mapping[str, str]) -> None:
-        self.answer = answer
-        self._encoded = encoded
+        self.answer, self.encoded = answer, encoded
         super().__init__(encoded.document(answer), media_type=encoded.media_type, headers=headers)
-
-    def again(self, answer: Answer) -> AnswerResponse:
-        """The response for an answer with the same rows."""
-        return AnswerResponse(answer, self._encoded, _headers(answer, self._encoded.media_type))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
@@ -137,6 +132,11 @@ def rendered(answer: Answer, media_type: str, if_none_match: str | None) -> Resp
         return AnswerResponse(answer, formats.Encoded.of(answer, media_type), headers)
 
 
+def server_timing(compile_ms: float, run_ms: float, total_ms: float) -> str:
+    """The header `Server-Timing`, which a browser's tools show."""
+    return f"compile;dur={compile_ms}, run;dur={run_ms}, total;dur={total_ms}"
+
+
 def _headers(answer: Answer, media_type: str) -> dict[str, str]:
     timings = answer.timings
     # Weak (RFC 9110, 8.8.1): the rows are the same, but each answer has an id and timings of its own.
@@ -144,7 +144,7 @@ def _headers(answer: Answer, media_type: str) -> dict[str, str]:
     headers = {
         "ETag": tag,
         "Cache-Control": "private, no-cache",  # may be kept by its caller, and asked about before each use
-        "Server-Timing": f"compile;dur={timings.compile_ms}, run;dur={timings.run_ms}, total;dur={timings.total_ms}",
+        "Server-Timing": server_timing(timings.compile_ms, timings.run_ms, timings.total_ms),
         "Vary": "Accept",
     }
     if answer.next_cursor:

@@ -9,7 +9,7 @@ from typing import Self
 
 import structlog
 from fastapi.routing import APIRoute
-from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
@@ -20,6 +20,7 @@ from api.rest import problems
 
 _log = structlog.get_logger(__name__)
 
+_REQUEST_ID = b"x-request-id"
 _AUDITED = "/v1"
 # Where POST is GraphQL: the contract's place, that of dbt's clients, and that of those which know a host alone.
 GRAPHQL_PATHS = frozenset({"/graphql", "/api/graphql", "/"})
@@ -76,7 +77,8 @@ class Recording:
                 refusal = problems.response(Request(self._scope), error)
                 await refusal(self._scope, self._receive, self._send)
                 return
-            MutableHeaders(scope=message)["X-Request-Id"] = self.observation.request_id
+            others = (header for header in message["headers"] if header[0] != _REQUEST_ID)
+            message["headers"] = [*others, (_REQUEST_ID, self.observation.request_id.encode())]
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._is_out = True

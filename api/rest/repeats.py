@@ -7,16 +7,21 @@ decided and recorded as ever.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from typing import Self
 
 from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from api.answer import Given
-from api.observation import observed
+from api.audit_record import LineTemplate
+from api.observation import Observation, observed
 from api.recent import Recent
 from api.rest import access
-from api.rest.queries import AnswerResponse
+from api.rest.exchange import Exchange, Header
+from api.rest.queries import AnswerResponse, server_timing
+from api.template import Template
 
 _PATH = "/v1/query"
 _BUDGET_BYTES = 8 * 2**20
@@ -25,68 +30,102 @@ _ENTRY_BYTES = 2_048  # around each answer
 
 # They differ from one request to the next, and no answer depends on them.
 _OWN = frozenset({b"x-request-id", b"traceparent", b"tracestate"})
+# They differ from one answer to the next.
+_NEW = frozenset({b"content-length", b"server-timing"})
+
+_ID_MARK, _MS_MARK = "f0e1d2c3b4a5968778695a4b3c2d1e0f", 918273645.546372
 
 _Key = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kept:
+    """An answer, and all that is said of it; the places of what is new each time left open."""
+
     given: Given
-    response: AnswerResponse
     route: object
+    headers: tuple[Header, ...]
+    body: Template
+    has_meta: bool
+    record: LineTemplate
+
+    @classmethod
+    def of(cls, response: AnswerResponse, seen: Observation, scope: Scope) -> Self | None:
+        """What to keep of a request that was answered; None where its values are in the way."""
+        if seen.query is None or seen.answer is None:
+            return None
+        given = Given(answer=response.answer, query=seen.query, told=seen.answer)
+        example = response.encoded.document(given.answer.again(query_id=_ID_MARK, total_ms=_MS_MARK))
+        has_meta = response.encoded.has_meta
+        try:
+            return cls(
+                given=given,
+                route=scope["route"],
+                headers=tuple(header for header in response.raw_headers if header[0] not in _NEW),
+                body=Template(example, (_ID_MARK.encode(), repr(_MS_MARK).encode()) if has_meta else ()),
+                has_meta=has_meta,
+                record=LineTemplate(seen, told=given.told_again(_ID_MARK)),
+            )
+        except ValueError:
+            return None
+
+    @property
+    def size_bytes(self) -> int:
+        """Roughly, in memory."""
+        return len(self.body) + len(self.record) + _ENTRY_BYTES
+
+    def document(self, query_id: str, total_ms: float) -> bytes:
+        """The body of a repeat."""
+        return self.body.filled(*((query_id.encode(), repr(total_ms).encode()) if self.has_meta else ()))
 
 
 class Repeats:
-    """Keeps small answers by the request's bytes, credential included; ASGI, as it spares all that is beneath."""
+    """Keeps small answers by the request's bytes, credential included."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self) -> None:
         self._kept: Recent[_Key, _Kept] = Recent(_BUDGET_BYTES)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a repeated request, pass any other on."""
-        if scope["type"] != "http" or scope["path"] != _PATH or not _is_plain(scope):
-            await self._app(scope, receive, send)
-            return
-        message = await receive()
-        key = (message.get("body"), *(header for header in scope["headers"] if header[0] not in _OWN))
-        if (kept := self._kept.get(key)) is not None and (response := await _again(kept, Request(scope))) is not None:
-            await response(scope, receive, send)
-            return
-        await self._app(scope, _beginning_with(message, receive), send)
-        self._keep(key, scope)
+    async def answer(self, exchange: Exchange) -> bool:
+        """Answer a request that is a repeat; whether it was one.
 
-    def _keep(self, key: _Key, scope: Scope) -> None:
-        response, seen = scope["state"].get("answer"), observed()
-        if response is None or seen.query is None or seen.answer is None:
+        Raises
+        ------
+        SemanticLayerError
+            As `api.gate.Gate.admit` and `api.service.SemanticLayer.repeat` say.
+        """
+        scope = exchange.scope
+        if not _is_plain(scope) or (kept := self._kept.get(_key(exchange))) is None:
+            return False
+        scope["route"], scope["path_params"] = kept.route, {}
+        request, began = Request(scope), time.perf_counter()
+        principal = await access.admitted(request)
+        query_id = await (await access.semantic_layer(request)).repeat(principal, kept.given)
+        if query_id is None:
+            return False
+        observed().known_line = kept.record
+        total_ms = round((time.perf_counter() - began) * 1e3, 3)
+        body = kept.document(query_id, total_ms)
+        own = ((b"content-length", b"%d" % len(body)), (b"server-timing", server_timing(0.0, 0.0, total_ms).encode()))
+        await exchange.send({"type": "http.response.start", "status": 200, "headers": (*own, *kept.headers)})
+        await exchange.send({"type": "http.response.body", "body": body})
+        return True
+
+    def keep(self, exchange: Exchange) -> None:
+        """Keep what was answered, if it may be asked again."""
+        response = exchange.scope["state"].get("answer")
+        if response is None or not _is_plain(exchange.scope):
             return
-        size_bytes = len(response.body) + len(key[0] or b"") + _ENTRY_BYTES  # type: ignore[arg-type]
-        if size_bytes > _LARGEST_BYTES:
-            return
-        given = Given(answer=response.answer, query=seen.query, told=seen.answer)
-        self._kept.put(key, _Kept(given=given, response=response, route=scope["route"]), size_bytes=size_bytes)
+        kept = _Kept.of(response, observed(), exchange.scope)
+        if kept is not None and kept.size_bytes <= _LARGEST_BYTES:
+            key = _key(exchange)
+            self._kept.put(key, kept, size_bytes=kept.size_bytes + len(exchange.body))
 
 
-async def _again(kept: _Kept, request: Request) -> AnswerResponse | None:
-    principal = await access.admitted(request)
-    answer = await (await access.semantic_layer(request)).repeat(principal, kept.given)
-    if answer is None:
-        return None
-    request.scope["route"], request.scope["path_params"] = kept.route, {}
-    return kept.response.again(answer)
+def _key(exchange: Exchange) -> _Key:
+    return (exchange.body, *(header for header in exchange.scope["headers"] if header[0] not in _OWN))
 
 
 def _is_plain(scope: Scope) -> bool:
     """Whether the request asks for an answer as it is kept."""
-    is_bare = scope["method"] == "POST" and not scope["query_string"]
+    is_bare = scope["path"] == _PATH and scope["method"] == "POST" and not scope["query_string"]
     return is_bare and not any(name == b"cache-control" for name, _ in scope["headers"])
-
-
-def _beginning_with(message: Message, receive: Receive) -> Receive:
-    """Receives the message first: it was taken to be looked at."""
-    waiting = [message]
-
-    async def next_message() -> Message:
-        return waiting.pop() if waiting else await receive()
-
-    return next_message

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.rest import repeats
+from api.rest.envelope import Envelope
+from api.rest.repeats import Repeats
 from tests.api.principals import Client, Join, rows
 
 POLICY = """
@@ -122,8 +123,7 @@ async def test_a_request_that_was_kept_as_json_is_refused_as_anything_else(admin
 
 
 async def test_what_is_kept_has_a_budget(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    (repeated,) = _of_application(admin)
-    kept = repeated._kept  # noqa: SLF001
+    kept = _of_application(admin)._kept  # noqa: SLF001
     monkeypatch.setattr(kept, "_budget_bytes", 20_000)
     for limit in range(1, 40):
         await ask(admin, QUERY | {"limit": limit})
@@ -133,14 +133,12 @@ async def test_what_is_kept_has_a_budget(admin: Client, monkeypatch: pytest.Monk
     assert kept.held_bytes == sum(size_bytes for _, size_bytes in kept._kept.values())  # noqa: SLF001
 
 
-def _of_application(client: Client) -> list[repeats.Repeats]:
-    """The repeats of the client's application, found along its middleware."""
-    found, layer = [], client._transport.app.middleware_stack  # type: ignore[attr-defined]  # noqa: SLF001
-    while layer is not None:
-        if isinstance(layer, repeats.Repeats):
-            found.append(layer)
-        layer = getattr(layer, "app", None) or getattr(layer, "_app", None)
-    return found
+def _of_application(client: Client) -> Repeats:
+    """What the client's application keeps, found along its middleware."""
+    layer = client._transport.app.middleware_stack  # type: ignore[attr-defined]  # noqa: SLF001
+    while not isinstance(layer, Envelope):
+        layer = layer.app
+    return layer._repeats  # noqa: SLF001
 
 
 _BODIES = st.one_of(
