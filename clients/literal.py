@@ -23,7 +23,7 @@ def literal_inside(text: str) -> str:
 
 
 def without_links(text: str) -> str:
-    """What a model wrote, on one line and without links and markup: it may repeat what somebody has planted."""
+    """The text on one line, without links and markup: a model, or a question, may repeat what somebody has planted."""
     return " ".join(_MARKUP.sub(" ", _LINKS.sub("…", text)).split())
 
 
