@@ -146,7 +146,7 @@ def chat(start_chat: StartChat, line: Line, running_key: str) -> Chat:
     return start_chat(line.url, key=running_key)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it lives, a loop runs in this process, and no asynchronous test could
 def browser() -> Iterator[Browser]:
     """A headless Chromium, where one is installed."""
     binary = required_binary("chromium")
