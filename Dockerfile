@@ -18,6 +18,7 @@ RUN python3 -m venv --without-pip .venv && python3 -m venv .tools \
 COPY api ./api
 COPY clients ./clients
 COPY dbt ./dbt
+COPY docs/snowflake ./docs/snowflake
 COPY ml ./ml
 COPY semantic_models ./semantic_models
 COPY workers ./workers

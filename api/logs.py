@@ -29,17 +29,13 @@ def configure_logging(level: LogLevel = LogLevel.INFO) -> None:
     is_terminal = sys.stderr.isatty()
     # A plain traceback: the rich one shows local variables, a caller's key among them.
     console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-    rendering: list[Processor] = [console] if is_terminal else [structlog.processors.format_exc_info, _line]
-    shared: list[Processor] = [
-        named,
-        structlog.processors.add_log_level,
-        _stamped,
-    ]
+    rendering: list[Processor] = [console] if is_terminal else [_line]
+    shared: list[Processor] = [named, structlog.processors.add_log_level, _stamped]
     least = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[*shared, *rendering, _without_credentials],
         wrapper_class=structlog.make_filtering_bound_logger(least),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     _take_over_libraries(shared, rendering, least)
@@ -70,7 +66,9 @@ def _stamped(_: Any, __: str, event: EventDict) -> EventDict:  # noqa: ANN401 - 
 _MOST_TELLING = dict.fromkeys(("timestamp", "level", "event"))
 
 
-def _line(_: Any, __: str, event: EventDict) -> str:  # noqa: ANN401 - structlog's signature
+def _line(logger: Any, name: str, event: EventDict) -> str:  # noqa: ANN401 - structlog's signature
+    if "exc_info" in event:
+        event = structlog.processors.format_exc_info(logger, name, event)
     told = {**_MOST_TELLING, **event}
     try:
         return orjson.dumps(told, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()

@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # commands import this module for a name or two
-    from api.audit_record import LineTemplate
     from api.policy import Principal
     from api.query import MetricQuery
 
@@ -79,6 +78,16 @@ class AnsweredWith:
     origin: str | None = None
 
 
+class KnownLine(Protocol):
+    """What the audit said of the same request before, as `api.audit_record` keeps it."""
+
+    def fits(self, observation: Observation) -> bool:
+        """Whether it ended as before, for the same caller."""
+
+    def filled(self, observation: Observation) -> bytes:
+        """The line for this time."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Observation:
     """One request. `route` and `action` are the route's template and name, so that they are few.
@@ -109,7 +118,7 @@ class Observation:
     ended_ns: int | None = None
     record_id: str = ""
     recorded_as: tuple[object, ...] | None = None
-    known_line: LineTemplate | None = None
+    known_line: KnownLine | None = None
 
     def __post_init__(self) -> None:
         # In order of time, so that a database appends to its index instead of writing all over it.

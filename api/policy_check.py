@@ -82,14 +82,16 @@ class PolicyReviewer:
     """Logs the problems of each pair of policy and publication once."""
 
     def __init__(self) -> None:
-        self._reviewed: tuple[Policy, Catalog] | None = None
+        self._reviewed: tuple[Policy, str] | None = None
+
+    def has_reviewed(self, policy: Policy, *, version: str | None) -> bool:
+        """Whether this pair was the last to be reviewed."""
+        last = self._reviewed
+        return last is not None and last[0] is policy and last[1] == version
 
     def review(self, policy: Policy, catalog: Catalog, *, version: str) -> None:
-        """Log what the policy names and this version does not have, unless this was done already."""
-        last = self._reviewed
-        if last is not None and last[0] is policy and last[1] is catalog:
-            return
-        self._reviewed = (policy, catalog)
+        """Log what the policy names and this version does not have."""
+        self._reviewed = (policy, version)
         for problem in policy_problems(policy, catalog):
             _log.error(
                 "policy_problem",

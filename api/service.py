@@ -119,9 +119,10 @@ class SemanticLayer:
 
     def review_policy(self) -> None:
         """Log what the policy names and the current publication does not have; once for each pair of them."""
-        if self.is_ready:
+        policy = self._policies.current()
+        if self.is_ready and not self._reviewer.has_reviewed(policy, version=self._served.version):
             with self._served.lease() as publication:
-                self._reviewer.review(self._policies.current(), publication.catalog, version=publication.version)
+                self._reviewer.review(policy, publication.catalog, version=publication.version)
 
     def catalog(self, principal: Principal) -> Catalog:
         """What the caller may ask; raises `Forbidden` where the policy does not know its role, or cannot apply it."""

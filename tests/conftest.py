@@ -29,8 +29,9 @@ from workers.settings import WorkerSettings
 REPOSITORY = Path(__file__).parent.parent
 REAL_DATA = REPOSITORY.parent / "shared" / "data" / "ecommerce"
 
-# What takes minutes: dbt builds, processes that die, brokers and browsers, thousands of drawn requests. `make test`
-# leaves it to `make test-slow`; CI runs both. Whole files go to the test processes in this order, the longest first.
+# What takes minutes: dbt builds, processes that die, brokers and browsers, thousands of drawn requests, commands that
+# each start a Python. `make test` leaves it to `make test-slow`; CI runs both. Whole files go to the test processes in
+# this order, the longest first.
 SLOW = (
     "dbt/test_builds.py",
     "workers/test_pipeline.py",
@@ -40,11 +41,19 @@ SLOW = (
     "workers/test_segments.py",
     "api/clients/",
     "clients/documents/test_hostile_files.py",
+    "clients/test_export.py",
+    "test_cli.py",
+    "api/test_publication.py",
+    "api/test_deferred.py",
+    "api/test_hostile_values.py",
+    "api/test_caching.py",
     "dbt/",
     "faults/",
     "e2e/",
 )
-LONGEST_FILES = (*SLOW, "metrics/test_metrics.py", "test_cli.py")
+LONGEST_FILES = (*SLOW, "metrics/test_metrics.py", "api/test_comparison.py")
+# So does whatever needs one of these: a data set that is published for it besides the synthetic one of all tests.
+_DATA_SETS = frozenset({"real", "one", "years", "two"})
 
 SILENT = Watcher(loading=lambda _: None, loaded=lambda _: None, building=lambda _: None, built=lambda _: None)
 
@@ -58,9 +67,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((place for place, name in enumerate(LONGEST_FILES) if path.startswith(name)), len(LONGEST_FILES))
 
     for item in items:
-        if rank(item) < len(SLOW):
+        if rank(item) < len(SLOW) or _DATA_SETS & _needs(item):
             item.add_marker(pytest.mark.slow)
     items.sort(key=rank)
+
+
+def _needs(item: pytest.Item) -> set[object]:
+    """The fixtures that the test stands on, and those that its parameters name."""
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    named = {value for value in parameters.values() if isinstance(value, str)}
+    return {*getattr(item, "fixturenames", ()), *named}
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -12,7 +12,7 @@ from clients.chatbot.settings import ChatSettings
 from clients.documents.settings import DocumentSettings
 from clients.settings import LlmSettings
 from tests.conftest import REPOSITORY
-from workers.settings import WorkerSettings
+from workers.settings import AccountSettings, WorkerSettings
 from workers.stream_settings import StreamSettings
 
 _ROW = re.compile(r"^\| `([A-Z_]+)` \| (.*?) \|", flags=re.MULTILINE)
@@ -51,6 +51,7 @@ def written(default: object) -> str | None:
     [
         ("Service", Settings),
         ("Pipeline", WorkerSettings),
+        ("Snowflake account", AccountSettings),
         ("Streams", StreamSettings),
         ("Language model", LlmSettings),
         ("Chatbot", ChatSettings),

@@ -20,6 +20,7 @@ Every error says what happened (`message`) and what to do about it (`hint`), eac
     ├── ApiError                a source API did not give what was asked for
     │   ├── ApiAway                 not now: no answer, too busy, budget used up: try again later
     │   └── ApiRefused              not this way: a wrong key, a wrong parameter; an operator has to act
+    ├── AccountError            a statement of the Snowflake account failed; those before it hold
     ├── PublicationError        a version cannot be published or gone back to; the one before serves on
     └── WarehouseError          the warehouse refused; nothing was committed
         └── WarehouseLockedError    another process kept the warehouse for too long
@@ -83,6 +84,10 @@ class WarehouseLockedError(WarehouseError):
 
 class PublicationError(WorkerError):
     """A version cannot be published, or gone back to; readers see the one before."""
+
+
+class AccountError(WorkerError):
+    """A statement of the Snowflake account failed, or the account cannot be reached; what was done before holds."""
 
 
 class BuildError(WorkerError):

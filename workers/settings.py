@@ -6,7 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workers.errors import SettingError
@@ -42,7 +42,27 @@ class WorkerSettings(BaseSettings):
     as_of: date | None = Field(
         None, description="The day that everything relative is relative to; the last date of the sales, if left out."
     )
+    keep_rejected_days: int = Field(
+        90, ge=1, description="Days that rejected records are kept from their loading: a quarter to mend a source in."
+    )
+    keep_superseded_days: int = Field(
+        30,
+        ge=1,
+        description="Days that a raw row is kept after another has replaced it: a month to notice a wrong correction.",
+    )
     dbt_project_dir: Path = Field(_PROJECT / "dbt", description="Folder of the dbt project; beside this package.")
+
+
+class AccountSettings(BaseSettings):
+    """What setting up a Snowflake account needs to know; no other command reads an administrator's credentials."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="INSIGHT_", env_file=".env", extra="ignore", frozen=True, str_strip_whitespace=True
+    )
+
+    snowflake_admin_url: SecretStr | None = Field(
+        None, description="SQLAlchemy URL of a user with ACCOUNTADMIN; best one that signs in by browser."
+    )
 
 
 def read_settings() -> WorkerSettings:

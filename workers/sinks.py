@@ -18,7 +18,7 @@ from time import monotonic
 from typing import Any, Final, Protocol, Self
 
 import pyarrow as pa
-from sqlalchemy import Connection, Row, Select, Table, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, Table, and_, column, func, insert, or_, select, table, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateSchema, CreateTable
 
@@ -180,7 +180,8 @@ class Warehouse:
     def ensure_raw_tables(self) -> None:
         """Create the raw schema and those of its tables that are missing. Idempotent."""
         with self._transaction() as connection:
-            connection.execute(CreateSchema("raw", if_not_exists=True))
+            if not _has_raw_schema(connection):  # on Snowflake the loader may make tables in it, but no schema
+                connection.execute(CreateSchema("raw", if_not_exists=True))
             # Not MetaData.create_all: it looks the tables up by reflection, broken in duckdb-engine 0.17.
             for missing in RAW.sorted_tables:
                 connection.execute(CreateTable(missing, if_not_exists=True))
@@ -385,6 +386,12 @@ def open_warehouse(url: str, *, lock_timeout: timedelta = LOCK_TIMEOUT) -> Wareh
             return Warehouse(DuckDbRaw(file.url, lock_timeout=lock_timeout))
         case SnowflakeAccount() as account:
             return Warehouse(SnowflakeRaw(account, lock_timeout=lock_timeout))
+
+
+def _has_raw_schema(connection: Connection) -> bool:
+    schemata = table("schemata", column("schema_name"), schema="information_schema").alias("s")
+    found = select(func.count()).select_from(schemata).where(func.lower(schemata.c.schema_name) == str(RAW.schema))
+    return bool(connection.execute(found).scalar_one())
 
 
 def _read_all(connection: Connection, query: Select[Any]) -> Sequence[Row[Any]]:  # Any: the row's columns differ

@@ -62,7 +62,7 @@ class Exchange:
         self._patience = patience
         self.body = b""
         self._is_taken = False
-        self._is_going_out = self._is_out = False
+        self._is_in_pieces = self._is_going_out = self._is_out = False
         self._task: asyncio.Task[object] | None = None
         self._watch: asyncio.Task[None] | None = None
 
@@ -160,16 +160,21 @@ class Exchange:
             await self._put({"type": "http.response.body", "body": bytes(body[:_PIECE_BYTES]), "more_body": True})
             body = memoryview(body)[_PIECE_BYTES:]
         self._is_going_out = not more
-        await self._put({"type": "http.response.body", "body": bytes(body), "more_body": more})
+        last: Message = {"type": "http.response.body", "body": bytes(body), "more_body": more}
+        # The server takes an answer of one piece at once, and keeps it for as long as its client reads.
+        await (self._put(last) if more or self._is_in_pieces else self._send(last))
         self._is_out = not more
 
     def _completed(self, headers: Iterable[Header]) -> list[Header]:
-        own = {name.lower().encode(): value.encode() for name, value in self.answer_headers.items()}
-        kept = [(name, value) for name, value in headers if name not in own]
-        named = {name for name, _ in kept}
-        return [*kept, *own.items(), *(header for header in _DEFAULT_HEADERS if header[0] not in named)]
+        completed = list(headers)
+        if self.answer_headers:
+            own = {name.lower().encode(): value.encode() for name, value in self.answer_headers.items()}
+            completed = [*(header for header in completed if header[0] not in own), *own.items()]
+        named = {name for name, _ in completed}
+        return completed + [header for header in _DEFAULT_HEADERS if header[0] not in named]
 
     async def _put(self, message: Message) -> None:
+        self._is_in_pieces = True
         seconds = self._patience.send_timeout.total_seconds()
         timer = asyncio.get_running_loop().call_later(seconds, self.abandon, Ending.STALLED)
         try:

@@ -60,6 +60,7 @@ def build(app: Path) -> None:
                 for source in sources:
                     place = app / target
                     place = place / source if target == "./" else place
+                    place.parent.mkdir(parents=True, exist_ok=True)
                     copy = ["cp", "-r", str(REPOSITORY / source), str(place)]
                     subprocess.run(copy, check=True)
             case "ENV" | "ARG":
