@@ -59,7 +59,9 @@ def _chosen_topic() -> Topic:
     st.segmented_control(
         "Mode", list(Topic), format_func=_TITLES.__getitem__, required=True, label_visibility="collapsed", key=_CHOSEN
     )
-    st.session_state[_TOPIC] = topic = Topic(st.session_state[_CHOSEN])
+    # A page that is loaded anew while its script still runs may hand back nothing for once.
+    topic = Topic(st.session_state[_CHOSEN] or st.session_state.get(_TOPIC, Topic.DATA))
+    st.session_state[_TOPIC] = topic
     return topic
 
 
