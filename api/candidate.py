@@ -37,8 +37,10 @@ class Access:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Access]:
+def serving(folder: Path, *, warehouse_url: str = "duckdb://") -> Iterator[Access]:
     """The service over the one publication in the folder, on a free port of loopback, for the length of the block.
+
+    `warehouse_url` says where its data are, if they are not in the folder.
 
     It has a state and a key of its own, and none of the settings of this process's environment: neither roles nor
     caches of the published service reach it.
@@ -59,14 +61,19 @@ def serving(folder: Path) -> Iterator[Access]:
         key = ApiKeys(state).create("candidate", role=BuiltInRole.ADMIN)
         state.dispose()
         port = _free_port()
-        with _Running(_settings(publications, url, port)):
+        with _Running(_settings(publications, url, port, warehouse_url)):
             yield Access(url=f"http://127.0.0.1:{port}", key=key)
 
 
-def _settings(publications: Path, state_url: str, port: int) -> Settings:
+def _settings(publications: Path, state_url: str, port: int, warehouse_url: str) -> Settings:
     """The defaults, whatever the environment says."""
     return Settings.model_construct(
-        publication_dir=publications, state_url=state_url, port=port, flight_port=0, log_level=LogLevel.WARNING
+        publication_dir=publications,
+        warehouse_url=warehouse_url,
+        state_url=state_url,
+        port=port,
+        flight_port=0,
+        log_level=LogLevel.WARNING,
     )
 
 

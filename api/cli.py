@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -176,6 +176,7 @@ def _write(text: str, out: Path, *, check: bool, hint: str) -> None:
 def _published_catalog(settings: Settings) -> Catalog:
     from api.opened import open_publication
     from api.publication import PublicationFolder
+    from api.snowflake_engine import SnowflakeSessions
     from api.warehouse import EngineLimits
 
     folder = PublicationFolder(settings.publication_dir)
@@ -186,7 +187,13 @@ def _published_catalog(settings: Settings) -> Catalog:
             hint="Run: insight pipeline run --data DIR",
         )
     engine = EngineLimits(memory_mb=64, threads=1, connections=1, query_timeout=settings.query_timeout)
-    with closing(open_publication(folder.path(version), engine)) as publication:
+    account = settings.snowflake_account
+    with ExitStack() as closing:
+        sessions = SnowflakeSessions(account, limits=engine) if account else None
+        if sessions is not None:
+            closing.callback(sessions.close)
+        publication = open_publication(folder.path(version), engine, sessions=sessions)
+        closing.callback(publication.close)
         return publication.catalog
 
 
@@ -211,4 +218,4 @@ def _settings(**given: Any) -> Settings:  # noqa: ANN401 - pydantic checks them
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        raise WrongSetting(explain(error), hint="See docs/configuration.md.") from error
+        raise WrongSetting(explain(error), hint="See docs/configuration.md.") from None  # the cause would show values

@@ -40,6 +40,7 @@ from api.rest.strict import refuse_surplus
 from api.rest.traffic import Traffic
 from api.service import Apart, SemanticLayer, ServiceLimits
 from api.settings import AuthMode, Settings
+from api.snowflake_engine import SnowflakeSessions
 from api.state import open_state
 from api.tallies import RedisCounts
 from api.telemetry import Serving, Telemetry, cache_series, publication_series, queue_series
@@ -137,7 +138,7 @@ async def _semantic_layer(
         connections=settings.pool_size,
         query_timeout=settings.query_timeout,
     )
-    served = ServedPublication(folder, opener=lambda version: open_publication(folder.path(version), engine))
+    served = _served(folder, engine, _open_sessions(settings, engine, closing))
     closing.callback(served.close)
     cache = _open_cache(settings)
     closing.push_async_callback(cache.close)  # before the publication, whose warehouse its runs use
@@ -161,6 +162,23 @@ async def _semantic_layer(
     )
     layer.review_policy()
     return layer
+
+
+def _served(
+    folder: PublicationFolder, limits: EngineLimits, sessions: SnowflakeSessions | None
+) -> ServedPublication[OpenPublication]:
+    return ServedPublication(
+        folder, opener=lambda version: open_publication(folder.path(version), limits, sessions=sessions)
+    )
+
+
+def _open_sessions(settings: Settings, limits: EngineLimits, closing: AsyncExitStack) -> SnowflakeSessions | None:
+    """The sessions of the account that holds the marts, signed out by `closing`; None where they are in a file."""
+    if (account := settings.snowflake_account) is None:
+        return None
+    sessions = SnowflakeSessions(account, limits=limits)
+    closing.callback(sessions.close)
+    return sessions
 
 
 def _open_tokens(settings: Settings, policies: PolicySource, closing: AsyncExitStack) -> Tokens | None:

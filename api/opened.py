@@ -13,6 +13,7 @@ from api.catalog import METRIC_TIME, Catalog, Metric
 from api.compiler import CompiledQuery, Compiler, Dialect
 from api.cursor import resumed
 from api.definitions import Definitions, read_definitions
+from api.duckdb_engine import open_file
 from api.errors import InvalidQuery, SemanticLayerError, Unavailable
 from api.floor import FlooredQuery, People, floored
 from api.manifest import read_catalog
@@ -22,6 +23,7 @@ from api.publication import SEGMENTS_FILE, PublicationInfo, read_info
 from api.query import CheckedQuery, MetricQuery, PageLimits, check, with_rows
 from api.saved import saved_question
 from api.segment_model import SegmentModel, read_segment_model
+from api.snowflake_engine import SnowflakeEngine, SnowflakeSessions
 from api.warehouse import EngineLimits, Warehouse
 
 _log = structlog.get_logger(__name__)
@@ -159,20 +161,27 @@ class OpenPublication:
         self.warehouse.close()
 
 
-def open_publication(folder: Path, limits: EngineLimits) -> OpenPublication:
-    """The publication in the folder, ready to answer. Blocks, some 0.1 s.
+def open_publication(
+    folder: Path, limits: EngineLimits, *, sessions: SnowflakeSessions | None = None
+) -> OpenPublication:
+    """The publication in the folder, ready to answer. Blocks, some 0.1 s; on Snowflake some seconds.
+
+    Parameters
+    ----------
+    sessions
+        Those of the account that INSIGHT_WAREHOUSE_URL names, if it names one.
 
     Raises
     ------
     Unavailable
-        It is gone or damaged.
+        It is gone or damaged, or its data are in an account that is not configured.
     """
     info = read_info(folder)
     segments = read_segment_model(folder / SEGMENTS_FILE)
     try:
         text = (folder / "semantic_manifest.json").read_text(encoding="utf-8")
-        compiler = Compiler(text, dialect=Dialect.DUCKDB)
-        warehouse = Warehouse(folder / "data.duckdb", limits=limits)
+        compiler = Compiler(text, dialect=Dialect.SNOWFLAKE if info.snowflake_schema else Dialect.DUCKDB)
+        warehouse = _open_warehouse(folder, info, limits, sessions)
         with ExitStack() as on_failure:
             on_failure.callback(warehouse.close)
             warehouse.check_complete()
@@ -193,6 +202,20 @@ def open_publication(folder: Path, limits: EngineLimits) -> OpenPublication:
         definitions=definitions,
         segments=segments,
     )
+
+
+def _open_warehouse(
+    folder: Path, info: PublicationInfo, limits: EngineLimits, sessions: SnowflakeSessions | None
+) -> Warehouse:
+    if info.snowflake_schema is None:
+        return open_file(folder / "data.duckdb", limits=limits)
+    if sessions is None:
+        raise Unavailable(
+            f"The data of publication {info.version} are on Snowflake, and no account is configured",
+            hint="Set INSIGHT_WAREHOUSE_URL to the one that the pipeline writes to.",
+        )
+    engine = SnowflakeEngine(sessions, schema=info.snowflake_schema, table_rows=info.tables)
+    return Warehouse(engine, limits=limits)
 
 
 def _simplest(metric: Metric) -> MetricQuery:

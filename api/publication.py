@@ -5,6 +5,8 @@ A publication is a folder, complete and immutable once the pointer names it (wri
     <publication_dir>/current                 the version that readers see, one line, replaced atomically
     <publication_dir>/<version>/publication.json, data.duckdb, semantic_manifest.json, manifest.json, run_results.json
     <publication_dir>/<version>/segments.json, where its customers are in segments
+
+On Snowflake there is no data.duckdb: publication.json names the schema that holds the marts of the version.
 """
 
 from __future__ import annotations
@@ -55,6 +57,12 @@ class PublicationInfo(BaseModel):
     tests_warned: int
     fingerprint: str
     sources: tuple[SourceFreshness, ...]
+    snowflake_schema: str | None = None
+
+    @property
+    def dialect(self) -> str:
+        """The SQL that its data are asked in, as the dbt Semantic Layer names it."""
+        return "SNOWFLAKE" if self.snowflake_schema else "DUCKDB"
 
 
 class PublicationFolder:

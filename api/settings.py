@@ -11,6 +11,10 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from api.snowflake_account import SnowflakeAccount
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
@@ -61,6 +65,11 @@ class Settings(BaseSettings):
     publication_dir: Path = Field(
         Path(".insight/publications"),
         description="Folder of the publications and of the pointer to the current one; beside the embedded warehouse.",
+    )
+    warehouse_url: str = Field(
+        "duckdb:///.insight/warehouse.duckdb",
+        repr=False,  # it may hold a password
+        description="SQLAlchemy URL of the warehouse. The service looks at Snowflake's alone; DuckDB's is for workers.",
     )
     state_url: str = Field(
         "sqlite:///.insight/state.db",
@@ -209,6 +218,23 @@ class Settings(BaseSettings):
         if not is_safe or not host or "@" in parts.netloc:
             raise ValueError("must be an https URL without a user, or http on loopback")
         return url
+
+    @property
+    def snowflake_account(self) -> SnowflakeAccount | None:
+        """The account that holds the marts, if they are on Snowflake."""
+        url = make_url(self.warehouse_url)
+        return SnowflakeAccount.of(url) if url.get_backend_name() == "snowflake" else None
+
+    @field_validator("warehouse_url")
+    @classmethod
+    def _a_warehouse(cls, text: str) -> str:
+        try:
+            url = make_url(text)
+        except (ArgumentError, ValueError) as error:  # their texts show the value
+            raise ValueError("cannot be read as a URL") from error
+        if url.get_backend_name() == "snowflake":
+            SnowflakeAccount.of(url)
+        return text
 
     @field_validator("failures_exempt")
     @classmethod

@@ -98,10 +98,15 @@ class SnowflakeAccount:
         pool
             What SQLAlchemy has to know of its pool.
         """
-        arguments = self._defaults(longest) | self._credentials() | {"autocommit": autocommit}
+        arguments = self._defaults(longest) | self._credentials()
         arguments["session_parameters"] = _SESSION | dict(session)
         engine = sa.create_engine(
-            self.url.difference_update_query(["protocol"]), paramstyle="qmark", connect_args=arguments, **pool
+            self.url.difference_update_query(["protocol"]),
+            paramstyle="qmark",
+            connect_args=arguments,
+            # By the dialect's own word: what the connector is told of it, the dialect takes back.
+            isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
+            **pool,
         )
         if self.settings.token_file is not None:
             sa.event.listen(engine, "do_connect", self._with_token)

@@ -23,6 +23,7 @@ from api.state import open_state
 from tests.contract.served import Contract
 from tests.snowflake import snowflake  # noqa: F401 - a fixture of all tests
 from workers.generate import generate
+from workers.locations import DuckDbFile, read_location
 from workers.pipeline import Pipeline, Watcher
 from workers.settings import WorkerSettings
 
@@ -104,7 +105,13 @@ class Published:
     @property
     def segments(self) -> Path:
         """The seed with the customers' segments, as the pipeline wrote it."""
-        return self.warehouse.with_name("dbt-target") / "project" / "dbt" / "seeds" / "customer_segments.csv"
+        return (
+            self.settings.publication_dir.with_name("dbt-target")
+            / "project"
+            / "dbt"
+            / "seeds"
+            / "customer_segments.csv"
+        )
 
 
 def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
@@ -180,6 +187,13 @@ def worker_settings(home: Path, **settings: object) -> WorkerSettings:
     )
 
 
+def warehouse_file(settings: WorkerSettings) -> Path:
+    """The file behind the embedded warehouse's URL."""
+    location = read_location(settings.warehouse_url)
+    assert isinstance(location, DuckDbFile)
+    return location.path
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _only_faults_are_logged() -> None:
     """A line for each of some hundred thousand requests would be kept in memory until its test ends."""
@@ -229,8 +243,12 @@ def real(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Published
 
 def service_settings(published: Published, **settings: object) -> Settings:
     """The settings of a service over the publication, with a state database beside it."""
-    state = published.warehouse.with_name("state.db")
-    given = {"publication_dir": published.settings.publication_dir, "state_url": f"sqlite:///{state}"}
+    worker = published.settings
+    given = {
+        "publication_dir": worker.publication_dir,
+        "warehouse_url": worker.warehouse_url,
+        "state_url": f"sqlite:///{worker.publication_dir.with_name('state.db')}",
+    }
     return Settings(_env_file=None, **(given | settings))
 
 

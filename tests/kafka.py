@@ -25,6 +25,8 @@ from filelock import FileLock
 from tests.services import free_port, required_binary
 
 VERSION = "4.1.1"
+PASSWORD = "canary-password-of-kafka"
+"""Of the user `insight`, at the listener that asks for one (`servers_to_sign_in`, PLAIN)."""
 
 _START_S = 60.0  # 3 to 6 s on an idle machine
 _JARS_S = 600.0
@@ -52,9 +54,14 @@ _PROPERTIES = """
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{signed_in},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{signed_in}
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl_plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+  user_insight="{password}";
 controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT
 log.dirs={data}
 num.partitions=1
 auto.create.topics.enable=false
@@ -83,13 +90,19 @@ class KafkaBroker:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self.bootstrap_servers = f"127.0.0.1:{free_port()}"
+        self.servers_to_sign_in = f"127.0.0.1:{free_port()}"
 
     def start(self) -> None:
         """Return when it answers."""
         properties = self._folder / "server.properties"
         if not properties.exists():
-            port = self.bootstrap_servers.rpartition(":")[2]
-            text = _PROPERTIES.format(port=port, controller=free_port(), data=self._folder / "data")
+            text = _PROPERTIES.format(
+                port=self.bootstrap_servers.rpartition(":")[2],
+                signed_in=self.servers_to_sign_in.rpartition(":")[2],
+                password=PASSWORD,
+                controller=free_port(),
+                data=self._folder / "data",
+            )
             properties.write_text(text)
             self._format(properties)
         heap = ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]

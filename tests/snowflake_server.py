@@ -20,7 +20,7 @@ import pyarrow as pa
 import sqlglot
 import uvicorn
 from fakesnow import arrow, cursor
-from snowflake.connector.errors import ProgrammingError
+from snowflake.connector.errors import DatabaseError, ProgrammingError
 from sqlglot import exp
 
 _OBJECTS = r"ROLE|DATABASE ROLE|USER|WAREHOUSE|RESOURCE MONITOR|MASKING POLICY|ROW ACCESS POLICY|TAG|STREAM|TASK|PIPE"
@@ -74,7 +74,7 @@ async def _read(request: Any) -> Any:
 
 
 def _close_gaps(server: Any) -> None:
-    parse, execute = cursor.parse_one, cursor.FakeSnowflakeCursor._execute
+    parse, execute, ask = cursor.parse_one, cursor.FakeSnowflakeCursor._execute, cursor.FakeSnowflakeCursor.execute
 
     def parse_one(command: str) -> Any:
         return _rewritten(parse(_explained(_UNPARSED.sub("SELECT 'done' AS \"status\"", command))))
@@ -84,12 +84,21 @@ def _close_gaps(server: Any) -> None:
             for each in _steps(self, statement, params):
                 execute(self, *each)
         except duckdb.InterruptException as error:
-            raise _refusal(604, "57014", "SQL execution canceled") from error
-        except duckdb.Error as error:  # else a 500, which the connector asks again and again
-            raise _refusal(100_000, "22000", str(error)) from error
+            raise ProgrammingError(msg="SQL execution canceled", errno=604, sqlstate="57014") from error
+        except duckdb.TransactionException as error:  # where Snowflake would wait for the lock, and give up some time
+            raise ProgrammingError(msg=str(error), errno=625, sqlstate="57014") from error
+
+    def answer(self: Any, *words: Any, **options: Any) -> Any:
+        try:
+            return ask(self, *words, **options)
+        except DatabaseError:
+            raise
+        except Exception as error:  # else a 500, which the connector asks again and again
+            raise ProgrammingError(msg=f"{type(error).__name__}: {error}", errno=100_000, sqlstate="22000") from error
 
     cursor.parse_one = server.parse_one = parse_one
-    cursor.FakeSnowflakeCursor._execute = run
+    cursor.FakeSnowflakeCursor._execute, cursor.FakeSnowflakeCursor.execute = run, answer
+    cursor.transforms.numeric_agg_implicit_cast = lambda node: node  # it makes every sum of decimals a float
     cursor.transforms.merge = lambda expression: [expression]  # DuckDB has a MERGE of its own by now
     arrow.timestamp_to_sf_struct = partial(_with_nulls, arrow.timestamp_to_sf_struct)
     server.from_binding = partial(_bound, server.from_binding)
@@ -116,10 +125,6 @@ def _bound(from_binding: Any, sent: dict[str, Any]) -> Any:
         case "TIMESTAMP_NTZ", _:
             return from_binding(sent).replace(tzinfo=None)
     return from_binding(sent)
-
-
-def _refusal(number: int, state: str, words: str) -> Exception:
-    return ProgrammingError(msg=words, errno=number, sqlstate=state)
 
 
 def _explained(command: str) -> str:

@@ -21,6 +21,7 @@ import duckdb
 from aiokafka import AIOKafkaProducer
 
 from tests.kafka import KafkaBroker
+from tests.snowflake import SnowflakeEmulator
 from workers.broker import Broker
 from workers.dead_letters import DeadLetter, read_dead_letters
 from workers.messages import TOPICS
@@ -53,13 +54,23 @@ class Stream:
 
     @property
     def warehouse(self) -> Path:
-        """The build database."""
-        return self.home / "warehouse.duckdb"
+        """The build database, in a folder that a test may take away."""
+        return self.home / "disk" / "warehouse.duckdb"
+
+    @property
+    def warehouse_url(self) -> str:
+        """Where consumers load into."""
+        return f"duckdb:///{self.warehouse}"
 
     @property
     def log(self) -> Path:
         """What all consumers said."""
         return self.home / "consumers.log"
+
+    @property
+    def insight(self) -> Path:
+        """The command."""
+        return Path(sys.executable).with_name("insight")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -68,7 +79,7 @@ class Stream:
             "INSIGHT_KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
             "INSIGHT_KAFKA_TOPIC_PREFIX": self.prefix,
             "INSIGHT_KAFKA_GROUP": f"{self.prefix}insight",
-            "INSIGHT_WAREHOUSE_URL": f"duckdb:///{self.warehouse}",
+            "INSIGHT_WAREHOUSE_URL": self.warehouse_url,
             "INSIGHT_PUBLICATION_DIR": str(self.home / "publications"),
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith("INSIGHT_")}
@@ -96,10 +107,9 @@ class Stream:
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         """A consumer, or another command of `insight`, in a process of its own."""
-        insight = Path(sys.executable).with_name("insight")
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [str(insight), *(command or ("stream", "consume"))],
+                [str(self.insight), *(command or ("stream", "consume"))],
                 env=self.environment,
                 cwd=self.home,
                 stdout=log,
@@ -110,9 +120,13 @@ class Stream:
 
     def run(self, *command: str) -> str:
         """What a command of `insight` says; it must end well."""
-        insight = Path(sys.executable).with_name("insight")
         done = subprocess.run(
-            [str(insight), *command], env=self.environment, cwd=self.home, capture_output=True, text=True, check=False
+            [str(self.insight), *command],
+            env=self.environment,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -178,17 +192,25 @@ class Stream:
                     raise
                 time.sleep(0.02)
 
+    def is_made(self) -> bool:
+        """Whether a consumer has made the warehouse."""
+        return self.warehouse.exists()
+
     def reached(self) -> dict[tuple[str, int], int]:
-        """Where the warehouse stands, by topic and partition."""
+        """Where the warehouse stands, by topic and partition; nowhere, before a consumer has made it."""
+        if not self.is_made():
+            return {}
         rows = self.query("select kafka_topic, kafka_partition, next_offset from raw.consumer_offsets")
         return {(topic, partition): offset for topic, partition, offset in rows}
 
-    def wait_until(self, is_so: Callable[[], bool], *, timeout_s: float = 60, what: str = "it") -> float:
+    def wait_until(
+        self, is_so: Callable[[], bool], *, timeout_s: float = 60, what: str = "it", every_s: float = 0.25
+    ) -> float:
         """Seconds until the condition held; fails with the consumers' last words if it does not in time."""
         started = time.monotonic()
         while not is_so():
             assert time.monotonic() - started < timeout_s, f"waited in vain for {what}:\n{self.last_words()}"
-            time.sleep(0.25)  # to look is to have the warehouse open, which keeps consumers out
+            time.sleep(every_s)  # to look is to have the warehouse open, which keeps consumers out
         return time.monotonic() - started
 
     def wait_for_all(self, sent: Sent, *, timeout_s: float = 120) -> float:
@@ -246,6 +268,30 @@ class Stream:
         return (
             f"{total:,} rows of {len(wanted):,} good messages, {len(letters):,} dead letters of {len(bad):,} bad ones"
         )
+
+
+@dataclass(slots=True, kw_only=True)
+class SnowflakeStream(Stream):
+    """A stream that loads into a database of an emulated account."""
+
+    emulator: SnowflakeEmulator
+    database: str = field(default_factory=lambda: f"S_{uuid.uuid4().hex[:8]}")
+
+    @property
+    def warehouse_url(self) -> str:
+        """Where consumers load into."""
+        return self.emulator.url(self.database)
+
+    def query(self, sql: str, timeout_s: float = 30) -> list[tuple[Any, ...]]:
+        """Rows of the database."""
+        del timeout_s
+        with self.emulator.connect(self.database) as session:
+            return list(session.cursor().execute(sql).fetchall())
+
+    def is_made(self) -> bool:
+        """Whether a consumer has made the tables."""
+        found = "select 1 from information_schema.tables where table_name ilike 'consumer_offsets'"
+        return bool(self.query(found))
 
 
 @contextmanager

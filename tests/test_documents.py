@@ -8,6 +8,7 @@ import pytest
 from pydantic_settings import BaseSettings
 
 from api.settings import Settings
+from api.snowflake_account import SnowflakeSettings
 from clients.chatbot.settings import ChatSettings
 from clients.documents.settings import DocumentSettings
 from clients.settings import LlmSettings
@@ -51,6 +52,7 @@ def written(default: object) -> str | None:
     [
         ("Service", Settings),
         ("Pipeline", WorkerSettings),
+        ("Snowflake", SnowflakeSettings),
         ("Snowflake account", AccountSettings),
         ("Streams", StreamSettings),
         ("Language model", LlmSettings),

@@ -29,7 +29,7 @@ _EVENT_WRITING: Final = (
     "SET checkpoint_threshold = '64MB'",
     "SET force_compression = 'uncompressed'",
     # Else it keeps what it can, up to most of the machine.
-    "SET memory_limit = '384MB'",
+    "SET memory_limit = '256MB'",
     "SET enable_progress_bar = false",
 )
 
@@ -47,6 +47,7 @@ class DuckDbRaw:
         self._lock_timeout = lock_timeout
         Path(self._file).parent.mkdir(parents=True, exist_ok=True)
         self._engine = create_engine(url, poolclass=NullPool)
+        self._is_made = False
 
     def close(self) -> None:
         """Release what the engine holds."""
@@ -65,6 +66,11 @@ class DuckDbRaw:
     @contextmanager
     def reserved(self) -> Iterator[None]:
         """Keep other workers off the file: dbt, which waits for nobody, must find it free."""
+        if self._is_made and not Path(self._file).exists():
+            # DuckDB would make an empty one, and the lock its folder: where a disk is missing, say.
+            raise WarehouseError(
+                f"The warehouse {self._file} is gone", hint="Bring it back; nothing was written in the meantime"
+            )
         # Not of one thread: a writer is closed by another one than opened it.
         lock = FileLock(f"{self._file}.lock", timeout=self._lock_timeout.total_seconds(), thread_local=False)
         try:
@@ -77,7 +83,9 @@ class DuckDbRaw:
             lock.release()
 
     def prepare(self, connection: Connection) -> None:
-        """Nothing: rows go straight into their tables."""
+        """Remember that the file is there, with its tables: from now on nobody makes another one."""
+        del connection
+        self._is_made = True
 
     def prepare_events(self, connection: Connection) -> None:
         """Set the session to small, frequent writes."""

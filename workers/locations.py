@@ -50,7 +50,8 @@ def read_location(url: str) -> Location:
             try:
                 return SnowflakeAccount.of(parsed)
             except ValueError as error:
-                raise SettingError(f"The warehouse cannot be used: {_reason(error)}", hint=_HINT) from error
+                reason = _reason(error)
+                raise SettingError(f"The warehouse cannot be used: {reason}", hint=_HINT) from None  # it holds values
         case dialect:
             raise SettingError(f"The warehouse dialect '{dialect}' is not supported", hint=_HINT)
 

@@ -17,8 +17,12 @@ from filelock import FileLock, Timeout
 
 from api.errors import SemanticLayerError
 from api.opened import open_publication
+from api.snowflake_account import SnowflakeAccount
+from api.snowflake_engine import SnowflakeSessions
 from api.warehouse import EngineLimits
-from workers.errors import PipelineBusyError, PublicationError, SettingError, SourceError
+from workers.build_database import BuildDatabase
+from workers.duckdb_build import DuckDbBuild
+from workers.errors import PipelineBusyError, PublicationError, SourceError
 from workers.ingest import FileReport, LoadProgress, LoadReport, LoadStatus, ingest
 from workers.locations import DuckDbFile, read_location
 from workers.messages import TOPICS
@@ -28,6 +32,7 @@ from workers.recordings import RECORDINGS, replay
 from workers.segments import DEPENDENTS, ProjectCopy, promoted_model, require_libraries, segment_customers
 from workers.settings import WorkerSettings
 from workers.sinks import Warehouse, open_warehouse
+from workers.snowflake_build import SnowflakeBuild
 from workers.transform import BuildProgress, BuildResult, build_marts, fed_by
 
 # The service's default limits.
@@ -74,6 +79,7 @@ class Pipeline:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
+        self._database = build_database(settings)
         self._store = PublicationStore(settings.publication_dir, keep=settings.keep_publications)
 
     @property
@@ -132,7 +138,7 @@ class Pipeline:
         PublicationError
             There is no such version.
         """
-        with self._alone():
+        with self._folder_locked():  # nothing is asked of the warehouse
             return self._store.rollback(version)
 
     def _load(self, data: Path, watcher: Watcher) -> None:
@@ -168,34 +174,34 @@ class Pipeline:
 
     def _build_and_publish(self, watcher: Watcher, *, topics: Collection[str] | None = None) -> str:
         """Build everything, or what these event tables feed, and publish it."""
-        settings, file = self._settings, warehouse_file(self._settings.warehouse_url)
+        settings, database = self._settings, self._database
         if settings.segments:
             require_libraries()
         with open_warehouse(settings.warehouse_url) as warehouse, ExitStack() as kept:
             # Before the build: what comes during it is no part of it.
             sources = self._sources()
             kept.enter_context(warehouse.reserved())
-            built, segments = self._build(file, sources, watcher, topics)
+            built, segments = self._build(sources, watcher, topics)
             watcher.built(built)
 
             def rehearse(candidate: Path) -> None:
                 kept.close()  # the marts are copied: whoever waits for the warehouse may have it
-                _rehearse(candidate)
+                _rehearse(candidate, settings)
 
             fingerprint = str(self._with_model(sources))
-            return self._store.publish(file, built, fingerprint=fingerprint, rehearse=rehearse, segments=segments)
+            return self._store.publish(database, built, fingerprint=fingerprint, rehearse=rehearse, segments=segments)
 
     def _build(
-        self, file: Path, sources: Ingredients, watcher: Watcher, topics: Collection[str] | None
+        self, sources: Ingredients, watcher: Watcher, topics: Collection[str] | None
     ) -> tuple[BuildResult, Mapping[str, Any] | None]:
         """The build, and the model that put the customers into segments."""
-        project = ProjectCopy(self._settings.dbt_project_dir, file.parent / "dbt-target" / "project")
+        database = self._database
+        project = ProjectCopy(self._settings.dbt_project_dir, database.folder / "project")
         project.renew()
         build = partial(
             build_marts,
             project.path,
-            warehouse=file,
-            target=file.parent / "dbt-target",
+            database=database,
             as_of=self._settings.as_of,
             progress=watcher.building,
         )
@@ -205,14 +211,20 @@ class Pipeline:
         built = build()
         if not self._settings.segments:
             return built, None
-        candidate = self._store.candidate(file, built, fingerprint=str(sources))
+        candidate = self._store.candidate(database, built, fingerprint=str(sources))
         segments = segment_customers(candidate, self._settings, project, asking=partial(_tell, watcher))
         later = build(select=(DEPENDENTS,)) if segments.document else None
         return built.amended(later, warnings=segments.notes), segments.document
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Hold the pipeline's lock; the system frees it however the process ends."""
+        """Keep every other run off, on this machine and in the warehouse."""
+        with self._folder_locked(), self._database.claimed():
+            yield
+
+    @contextmanager
+    def _folder_locked(self) -> Iterator[None]:
+        """Hold the lock of the publications; the system frees it however the process ends."""
         self._store.root.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self._store.root / ".lock", timeout=0):
@@ -227,19 +239,19 @@ def _tell(watcher: Watcher, step: str) -> None:
     watcher.building(BuildProgress(step=0, steps=1, node=step))
 
 
-def warehouse_file(url: str) -> Path:
-    """The file behind the URL of the embedded warehouse.
+def build_database(settings: WorkerSettings) -> BuildDatabase:
+    """Where the marts of INSIGHT_WAREHOUSE_URL are built; nothing is opened.
 
     Raises
     ------
     SettingError
-        As `workers.locations.read_location` says, or it is on Snowflake.
+        As `workers.locations.read_location` says.
     """
-    match read_location(url):
+    match read_location(settings.warehouse_url):
         case DuckDbFile() as file:
-            return file.path
-        case _:
-            raise SettingError("The warehouse is no file", hint="Set INSIGHT_WAREHOUSE_URL to a DuckDB file")
+            return DuckDbBuild(file.path)
+        case SnowflakeAccount() as account:
+            return SnowflakeBuild(account, folder=settings.publication_dir.with_name("dbt-target"))
 
 
 def _hash(parts: Iterable[str]) -> str:
@@ -283,14 +295,17 @@ def _failure(file: FileReport) -> str:
     return f"{file.file_name}: {file.error} ({file.hint})"
 
 
-def _rehearse(candidate: Path) -> None:
+def _rehearse(candidate: Path, settings: WorkerSettings) -> None:
     """Open the candidate as the service will, and ask for every metric once."""
     try:
-        opened = open_publication(candidate, _REHEARSAL)
-        try:
+        with ExitStack() as closing:
+            sessions = None
+            if isinstance(account := read_location(settings.warehouse_url), SnowflakeAccount):
+                sessions = SnowflakeSessions(account, limits=_REHEARSAL)
+                closing.callback(sessions.close)
+            opened = open_publication(candidate, _REHEARSAL, sessions=sessions)
+            closing.callback(opened.close)
             asyncio.run(opened.rehearse())
-        finally:
-            opened.close()
     except SemanticLayerError as error:
         raise PublicationError(
             f"The new version was refused: {error.detail}{_reason(error)}",

@@ -14,32 +14,18 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from api.errors import Unavailable
 from api.publication import SEGMENTS_FILE, PublicationFolder, read_info
+from workers.build_database import BuildDatabase, iso
 from workers.errors import PublicationError
 from workers.transform import BuildResult
 
-MARTS = "marts"
 _POINTER = "current"
 _HIDDEN = ".building-"
-
-# Everything that streams and files feed, with the expression of the last day its data speaks of.
-_SOURCES: Mapping[str, tuple[str, str | None]] = {
-    "online_sales": ("online_sales", "max(transaction_date)"),
-    "marketing_spend": ("marketing_spend", "max(spend_date)"),
-    "customers": ("customers", None),
-    "discount_coupons": ("discount_coupons", None),
-    "tax_amounts": ("tax_amounts", None),
-    "bitcoin": ("bitcoin_events", "max(event_at)::date"),
-    "news": ("news_events", "max(event_at)::date"),
-    "sales_events": ("sales_events", "max(event_at)::date"),
-}
 
 
 class PublicationStore:
@@ -80,7 +66,7 @@ class PublicationStore:
 
     def publish(
         self,
-        warehouse: Path,
+        database: BuildDatabase,
         built: BuildResult,
         *,
         fingerprint: str,
@@ -91,8 +77,8 @@ class PublicationStore:
 
         Parameters
         ----------
-        warehouse
-            The DuckDB file that dbt built into; read, never changed.
+        database
+            What dbt built into; its marts are copied, never changed.
         built
             What dbt said of the build.
         fingerprint
@@ -107,7 +93,7 @@ class PublicationStore:
         PublicationError
             The rehearsal failed; the previous version goes on serving.
         """
-        with self.candidate(warehouse, built, fingerprint=fingerprint) as hidden:
+        with self.candidate(database, built, fingerprint=fingerprint) as hidden:
             if segments is not None:
                 (hidden / SEGMENTS_FILE).write_text(json.dumps(segments, indent=1), encoding="utf-8")
             rehearse(hidden)
@@ -118,17 +104,19 @@ class PublicationStore:
         _sync(self._root)
         self._point(version)
         self._retire()
+        database.keep_only(self._kept())
         return version
 
     @contextmanager
-    def candidate(self, warehouse: Path, built: BuildResult, *, fingerprint: str) -> Iterator[Path]:
+    def candidate(self, database: BuildDatabase, built: BuildResult, *, fingerprint: str) -> Iterator[Path]:
         """The folder of a whole version that nobody sees; gone after the block, unless it was renamed in it."""
         self._sweep()
+        database.keep_only(self._kept())
         version = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         hidden = self._root / f"{_HIDDEN}{version}"
         hidden.mkdir(parents=True)
         try:
-            _write(hidden, warehouse, built, version=version, fingerprint=fingerprint)
+            _write(hidden, database, built, version=version, fingerprint=fingerprint)
             yield hidden
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
@@ -165,10 +153,12 @@ class PublicationStore:
     def _retire(self) -> None:
         """Drop the oldest beyond those to keep. A reader that has one open keeps it: the file lives until it closes."""
         current = self.current()
-        # By name, not by record: a damaged version has its turn, too.
-        names = sorted((path.parent.name for path in self._root.glob("[!.]*/publication.json")), reverse=True)
-        for version in [name for name in names if name != current][self._keep - 1 :]:
+        for version in [name for name in self._kept() if name != current][self._keep - 1 :]:
             shutil.rmtree(self._root / version, ignore_errors=True)
+
+    def _kept(self) -> list[str]:
+        """Every version that has a folder, newest first: by name, not by record, as a damaged one has its turn, too."""
+        return sorted((path.parent.name for path in self._root.glob("[!.]*/publication.json")), reverse=True)
 
     def _sweep(self) -> None:
         for leftover in [*self._root.glob(f"{_HIDDEN}*"), *self._root.glob(f"{_POINTER}.*")]:
@@ -184,12 +174,13 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write(folder: Path, warehouse: Path, built: BuildResult, *, version: str, fingerprint: str) -> None:
+def _write(folder: Path, database: BuildDatabase, built: BuildResult, *, version: str, fingerprint: str) -> None:
     for name in ("manifest.json", "run_results.json"):
         shutil.copyfile(built.target / name, folder / name)
     manifest = json.loads((built.target / "semantic_manifest.json").read_text(encoding="utf-8"))
-    (folder / "semantic_manifest.json").write_text(json.dumps(_relocated(manifest)), encoding="utf-8")
-    facts = _copy_marts(warehouse, folder / "data.duckdb")
+    relocated = json.dumps(_relocated(manifest, database, version=version))
+    (folder / "semantic_manifest.json").write_text(relocated, encoding="utf-8")
+    facts = database.copy_marts(version, folder)
     record = {
         "version": version,
         "created_at": datetime.now(UTC),
@@ -199,62 +190,14 @@ def _write(folder: Path, warehouse: Path, built: BuildResult, *, version: str, f
         "fingerprint": fingerprint,
     }
     # Last, as its presence says that the version is complete.
-    (folder / "publication.json").write_text(json.dumps(record, default=_iso, indent=2), encoding="utf-8")
+    (folder / "publication.json").write_text(json.dumps(record, default=iso, indent=2), encoding="utf-8")
 
 
-def _relocated(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The manifest with every relation named by schema alone: the database is the publication that is opened."""
+def _relocated(manifest: dict[str, Any], database: BuildDatabase, *, version: str) -> dict[str, Any]:
+    """The manifest with every relation named where the version has it, instead of where it was built."""
     relations = [model["node_relation"] for model in manifest["semantic_models"]]
     relations += [spine["node_relation"] for spine in manifest["project_configuration"]["time_spines"]]
     for relation in relations:
         relation["database"] = None
-        relation["relation_name"] = f'"{relation["schema_name"]}"."{relation["alias"]}"'
+        relation["relation_name"] = database.relation(relation["schema_name"], relation["alias"], version=version)
     return manifest
-
-
-def _copy_marts(warehouse: Path, target: Path) -> dict[str, Any]:
-    """Copy every mart into a fresh file; what the build says of itself comes back."""
-    with duckdb.connect(str(target)) as connection:
-        connection.execute(f"ATTACH '{_literal(warehouse)}' AS build (READ_ONLY)")
-        connection.execute(f"CREATE SCHEMA {MARTS}")
-        names = connection.execute(
-            "SELECT table_name FROM duckdb_tables() WHERE database_name = 'build' AND schema_name = $schema ORDER BY 1",
-            {"schema": MARTS},
-        ).fetchall()
-        tables = {name: _copy_table(connection, name) for (name,) in names}
-        facts = connection.execute("SELECT as_of, data_through FROM marts.publication_facts").fetchone()
-        if facts is None or None in facts:
-            raise PublicationError(
-                "The build holds no sales", hint="Ingest sales first: insight pipeline run --data DIR"
-            )
-        sources = [_freshness(connection, name, *source) for name, source in _SOURCES.items()]
-    return {"as_of": facts[0], "data_through": facts[1], "tables": tables, "sources": sources}
-
-
-def _copy_table(connection: duckdb.DuckDBPyConnection, name: str) -> int:
-    quoted = '"' + name.replace('"', '""') + '"'
-    (rows,) = connection.execute(f"CREATE TABLE {MARTS}.{quoted} AS FROM build.{MARTS}.{quoted}").fetchone() or (0,)
-    return int(rows)
-
-
-def _freshness(
-    connection: duckdb.DuckDBPyConnection, name: str, table: str, data_through: str | None
-) -> dict[str, Any]:
-    columns = f"count(*), max(loaded_at), {data_through or 'NULL'}"
-    row = connection.execute(f"SELECT {columns} FROM build.raw.{table}").fetchone()  # noqa: S608 - from _SOURCES
-    rows, loaded_at, through = row or (0, None, None)
-    return {
-        "name": name,
-        "rows": rows,
-        "loaded_at": loaded_at.replace(tzinfo=UTC) if loaded_at else None,
-        "data_through": through,
-    }
-
-
-def _literal(path: Path) -> str:
-    # ATTACH takes no parameter.
-    return str(path.resolve()).replace("'", "''")
-
-
-def _iso(value: date | datetime) -> str:
-    return value.isoformat()

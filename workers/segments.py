@@ -99,7 +99,11 @@ def segment_customers(
 
     asking("features of the customers")
     try:
-        with candidate as folder, serving(folder) as access, Client(access.url, key=access.key) as client:
+        with (
+            candidate as folder,
+            serving(folder, warehouse_url=settings.warehouse_url) as access,
+            Client(access.url, key=access.key) as client,
+        ):
             client.wait_until_ready(_READY_S)
             table = read_features(client)
         asking("segments of the customers")

@@ -25,6 +25,7 @@ class WorkerSettings(BaseSettings):
 
     warehouse_url: str = Field(
         "duckdb:///.insight/warehouse.duckdb",
+        repr=False,  # it may hold a password
         description="SQLAlchemy URL of the warehouse that is written. DuckDB, as it needs no server.",
     )
     publication_dir: Path = Field(
@@ -83,4 +84,4 @@ def read(kind: type[_Settings]) -> _Settings:
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False)
         text = "; ".join(f"INSIGHT_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}" for item in faults)
-        raise SettingError(text, hint="See docs/configuration.md") from error
+        raise SettingError(text, hint="See docs/configuration.md") from None  # the cause would show the values

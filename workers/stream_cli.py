@@ -47,7 +47,7 @@ def produce(
     from workers.streaming import poll, run_until_stopped, serve_webhooks
 
     _, settings = _settings()
-    _log_to_stderr()
+    _log_to_stderr(settings)
     if source != "sales":
         run_until_stopped(partial(poll, name=source, settings=settings))
     elif file is None:
@@ -63,7 +63,7 @@ def consume() -> None:
     from workers.streaming import run_until_stopped
 
     worker, settings = _settings()
-    _log_to_stderr()
+    _log_to_stderr(settings)
     run_until_stopped(partial(consume_until_stopped, worker=worker, settings=settings))
 
 
@@ -73,7 +73,7 @@ def run() -> None:
     from workers.streaming import run_all, run_until_stopped
 
     worker, settings = _settings()
-    _log_to_stderr()
+    _log_to_stderr(settings)
     run_until_stopped(partial(run_all, worker=worker, settings=settings))
 
 
@@ -222,12 +222,13 @@ def _full_names(broker: Broker, topics: list[str] | None) -> list[str]:
     return [broker.full_name(find_topic(name)) for name in topics or TOPICS]
 
 
-def _log_to_stderr() -> None:
+def _log_to_stderr(settings: StreamSettings) -> None:
     from api.logs import configure_logging
+    from api.settings import LogLevel
 
-    configure_logging()
+    configure_logging(LogLevel(settings.log_level))
     # At debug they show what they send: a password that signs in, a key in an address.
-    for library in ("aiokafka", "httpx", "httpcore"):
+    for library in ("aiokafka", "httpx", "httpcore", "snowflake", "urllib3", "botocore"):
         logging.getLogger(library).setLevel(logging.WARNING)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_Sparse())

@@ -71,6 +71,9 @@ class StreamSettings(BaseSettings):
     stream_stop_grace_s: float = Field(
         20, gt=0, description="To finish the batch in hand when stopped; within the 30 s that Kubernetes gives."
     )
+    log_level: Literal["debug", "info", "warning"] = Field(
+        "info", description="The least that is logged; libraries that show what they send stay at warnings."
+    )
     stream_host: str = Field("127.0.0.1", description="Where health and metrics are served.")
     stream_port: int = Field(0, ge=0, le=65_535, description="Port of health and metrics; 0 turns them off.")
     stream_state_file: Path = Field(

@@ -14,8 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
+from workers.build_database import BuildDatabase
 from workers.errors import BuildError
 
 _SHOWN_ROWS = 5
@@ -60,13 +59,12 @@ class BuildResult:
 def build_marts(
     project: Path,
     *,
-    warehouse: Path,
-    target: Path,
+    database: BuildDatabase,
     as_of: date | None,
     progress: Callable[[BuildProgress], None],
     select: Sequence[str] | None = None,
 ) -> BuildResult:
-    """Seeds, snapshots, models and tests, built into the warehouse file. Blocks; nobody else may have the file open.
+    """Seeds, snapshots, models and tests, built into the database. Blocks; nobody else may have a DuckDB file open.
 
     Parameters
     ----------
@@ -80,8 +78,10 @@ def build_marts(
     """
     from dbt.cli.main import dbtRunner
 
-    os.environ["INSIGHT_DUCKDB_PATH"] = str(warehouse.resolve())
-    arguments = ["build", "--project-dir", str(project), "--profiles-dir", str(project), "--target", "duckdb"]
+    target = database.folder
+    os.environ.update(database.dbt_environment())
+    arguments = ["build", "--project-dir", str(project), "--profiles-dir", str(project)]
+    arguments += ["--target", database.dbt_target]
     arguments += ["--target-path", str(target.resolve()), "--log-path", str(target.resolve()), "--quiet", "--no-print"]
     arguments += ["--log-level", "none", "--log-level-file", "none", "--no-use-colors"]
     arguments += ["--vars", f"{{as_of: '{as_of or ''}'}}"]
@@ -90,7 +90,7 @@ def build_marts(
     try:
         outcome = dbtRunner(callbacks=[partial(_hear, progress)]).invoke(arguments)
     finally:
-        _release()
+        database.release()
     results = [_Node.of(result) for result in getattr(outcome.result, "results", ())]
     if outcome.success:
         if earlier is not None:
@@ -98,7 +98,7 @@ def build_marts(
         return _passed(results, target)
     if outcome.exception is not None and not results:
         raise BuildError(f"dbt could not start: {outcome.exception}", hint="Mend the dbt project: make dbt-parse")
-    raise BuildError(_describe_failures(results, warehouse), hint=_HINT)
+    raise BuildError(_describe_failures(results, database), hint=_HINT)
 
 
 def fed_by(event_tables: Iterable[str]) -> tuple[str, ...]:
@@ -157,13 +157,6 @@ def _hear(progress: Callable[[BuildProgress], None], event: Any) -> None:  # noq
         progress(BuildProgress(step=event.data.index, steps=event.data.total, node=event.data.description))
 
 
-def _release() -> None:
-    """Let go of the file: dbt-duckdb keeps its connection open for the life of the process."""
-    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
-
-    DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call] # dbt-duckdb's, untyped
-
-
 def _passed(nodes: list[_Node], target: Path) -> BuildResult:
     tests = [node for node in nodes if node.is_test]
     warned = [node for node in tests if node.status == "warn"]
@@ -174,22 +167,17 @@ def _passed(nodes: list[_Node], target: Path) -> BuildResult:
     )
 
 
-def _describe_failures(nodes: list[_Node], warehouse: Path) -> str:
+def _describe_failures(nodes: list[_Node], database: BuildDatabase) -> str:
     failed = [node for node in nodes if node.status in ("error", "fail", "runtime error")]
     lines = [f"The build failed at {len(failed)} of {len(nodes)} steps; nothing was published"]
     for node in failed[:_SHOWN_FAILURES]:
         message = node.message.splitlines()[:_SHOWN_LINES] or [node.status]
         lines += [f"  {node.kind} {node.name}: {message[0]}", *(f"    {line}" for line in message[1:])]
-        lines += [f"    {row}" for row in _failing_rows(node, warehouse)]
+        lines += [f"    {row}" for row in _failing_rows(node, database)]
     return "\n".join(lines)
 
 
-def _failing_rows(node: _Node, warehouse: Path) -> Iterator[Mapping[str, Any]]:
+def _failing_rows(node: _Node, database: BuildDatabase) -> Iterator[Mapping[str, Any]]:
     """The first rows that dbt stored for a failed test."""
-    if node.failures_relation is None:
-        return
-    with duckdb.connect(str(warehouse), read_only=True) as connection:
-        cursor = connection.execute(f"SELECT * FROM {node.failures_relation} LIMIT {_SHOWN_ROWS}")  # noqa: S608 - dbt's own name
-        names = [column[0] for column in cursor.description or ()]
-        for row in cursor.fetchall():
-            yield dict(zip(names, map(str, row), strict=True))
+    if node.failures_relation is not None:
+        yield from database.first_rows(node.failures_relation, count=_SHOWN_ROWS)

@@ -135,7 +135,9 @@ class PublicationNode:
     @classmethod
     def of(cls, info: PublicationInfo, *, current: str) -> PublicationNode:
         """The publication as answered."""
-        return cls(**info.model_dump(exclude={"sources", "tables"}), current=info.version == current)
+        return cls(
+            **info.model_dump(exclude={"sources", "tables", "snowflake_schema"}), current=info.version == current
+        )
 
 
 @strawberry.type(name="Query")
@@ -296,9 +298,10 @@ class Queries(SegmentQueries):
     @strawberry.field
     def environment_info(self, info: Info, environment_id: BigInteger | None = None) -> EnvironmentInfoNode:
         """What is behind the metrics."""
+        dialect = info.context.layer.publication().dialect
         return EnvironmentInfoNode(
-            dialect=SqlEngine.DUCKDB,
-            sql_dialect=SqlDialect.DUCKDB,
+            dialect=SqlEngine(dialect),
+            sql_dialect=SqlDialect(dialect),
             has_metrics_defined=bool(info.context.known(environment_id).catalog.metrics),
             dialect_supported_by_slg=True,
         )
@@ -331,11 +334,12 @@ class Queries(SegmentQueries):
         """The caller's own queries that are kept, newest first."""
         asking = info.context
         asking.require(environment_id)
+        dialect = asking.layer.publication().dialect
         size = page_size or 100
         page = paged(0, number=page_num, size=size)
         recent, total = await asking.deferred.recent(asking.principal, before=None, limit=page.end)
         return QueryRecordPageNode(
-            items=[QueryRecordNode.of(query) for query in recent[page.first :]],
+            items=[QueryRecordNode.of(query, dialect=dialect) for query in recent[page.first :]],
             total_items=total,
             page_num=page_num,
             page_size=size,

@@ -273,7 +273,7 @@ class QueryRecordNode:
     query_details: QueryDetails | None
 
     @classmethod
-    def of(cls, query: DeferredQuery) -> QueryRecordNode:
+    def of(cls, query: DeferredQuery, *, dialect: str) -> QueryRecordNode:
         """The query as recorded; what its handle knew besides is not kept."""
         asked = params(query.question, Handle(query_id=query.query_id)) if query.question else None
         return cls(
@@ -282,7 +282,7 @@ class QueryRecordNode:
             start_time=_time(query.started_at),
             end_time=_time(query.finished_at),
             connection_details=None,
-            sql_dialect="DUCKDB",
+            sql_dialect=dialect,
             connection_schema=None,
             error=told(query.failure) if query.failure else None,
             query_details=LayerQueryDetailsNode(params=asked) if isinstance(asked, MetricQueryParamsNode) else None,

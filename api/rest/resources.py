@@ -360,7 +360,7 @@ class PublicationResource(Resource):
     @classmethod
     def of(cls, info: PublicationInfo, *, current: str) -> PublicationResource:
         """The publication as answered."""
-        return cls(**info.model_dump(exclude={"sources"}), current=info.version == current)
+        return cls(**info.model_dump(exclude={"sources", "snowflake_schema"}), current=info.version == current)
 
 
 class FreshnessResource(Resource):

@@ -133,4 +133,10 @@ create table if not exists ${database}.RAW.TURNS (
     taken_at datetime not null
 );
 
+-- By which one run of the pipeline keeps others off (workers/snowflake_build.py).
+create table if not exists ${database}.RAW.PIPELINE_CLAIMS (
+    holder varchar not null,
+    claimed_until datetime not null
+);
+
 create stage if not exists ${database}.RAW.LOADING;

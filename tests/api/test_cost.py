@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from api.cost import estimated_cost
+from api.duckdb_engine import open_file
 from api.warehouse import EngineLimits, Warehouse
 from tests.api.principals import Client, Join, refusal, rows, serving
 from tests.api.test_warehouse import LIMITS, RUNAWAY
@@ -37,7 +38,7 @@ def frugal(join: Join) -> Client:
 @pytest.fixture
 def warehouse(synthetic: Published, tmp_path: Path) -> Iterator[Warehouse]:
     published = synthetic.settings.publication_dir / synthetic.version / "data.duckdb"
-    opened = Warehouse(Path(shutil.copy(published, tmp_path)), limits=LIMITS)
+    opened = open_file(Path(shutil.copy(published, tmp_path)), limits=LIMITS)
     yield opened
     opened.close()
 
@@ -151,7 +152,7 @@ async def test_values_count_so_an_empty_range_does_not_speak_for_a_long_one(admi
 async def test_the_same_query_is_estimated_once(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     plans: list[str] = []
     monkeypatch.setattr(
-        "api.warehouse.estimated_cost", lambda plan, tables: plans.append(plan) or estimated_cost(plan, tables)
+        "api.duckdb_engine.estimated_cost", lambda plan, tables: plans.append(plan) or estimated_cost(plan, tables)
     )
     sql = "SELECT count(*) FROM marts.fct_sales WHERE transaction_date >= $since"
 
@@ -165,7 +166,7 @@ async def test_the_same_query_is_estimated_once(warehouse: Warehouse, monkeypatc
 async def test_an_estimate_does_not_wait_for_the_queries_that_run(synthetic: Published, tmp_path: Path) -> None:
     published = synthetic.settings.publication_dir / synthetic.version / "data.duckdb"
     limits = EngineLimits(memory_mb=256, threads=2, connections=1, query_timeout=timedelta(seconds=30))
-    warehouse = Warehouse(Path(shutil.copy(published, tmp_path)), limits=limits)
+    warehouse = open_file(Path(shutil.copy(published, tmp_path)), limits=limits)
     running = asyncio.create_task(warehouse.query(RUNAWAY, {}))
     try:
         await asyncio.sleep(0.3)

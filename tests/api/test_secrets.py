@@ -284,3 +284,15 @@ def test_a_state_that_cannot_be_reached_does_not_show_its_password(tmp_path: Pat
 
     assert ended.returncode == 1
     assert "canary" not in ended.stdout + ended.stderr
+
+
+def test_a_setting_that_is_wrong_does_not_show_its_value(tmp_path: Path) -> None:
+    environment = os.environ | {"INSIGHT_PUBLICATION_DIR": str(tmp_path), "INSIGHT_PORT": "canaryPort"}
+
+    ended = subprocess.run(
+        [INSIGHT, "--debug", "serve"], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert ended.returncode == 1
+    assert "INSIGHT_PORT" in ended.stderr
+    assert "canary" not in ended.stdout + ended.stderr

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from api.duckdb_engine import open_file
 from api.errors import InvalidQuery, QueryTimeout, SemanticLayerError, Unavailable
-from api.warehouse import EngineLimits, Warehouse, _Flight
+from api.warehouse import EngineLimits, Flight, Warehouse
 from tests.conftest import Published
 
 LIMITS = EngineLimits(memory_mb=256, threads=2, connections=2, query_timeout=timedelta(seconds=30))
@@ -30,7 +31,7 @@ def data_file(synthetic: Published, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def warehouse(data_file: Path) -> Iterator[Warehouse]:
-    opened = Warehouse(data_file, limits=LIMITS)
+    opened = open_file(data_file, limits=LIMITS)
     yield opened
     opened.close()
 
@@ -38,7 +39,7 @@ def warehouse(data_file: Path) -> Iterator[Warehouse]:
 @pytest.fixture
 def impatient(data_file: Path) -> Iterator[Warehouse]:
     limits = EngineLimits(memory_mb=256, threads=2, connections=2, query_timeout=timedelta(seconds=1))
-    opened = Warehouse(data_file, limits=limits)
+    opened = open_file(data_file, limits=limits)
     yield opened
     opened.close()
 
@@ -212,14 +213,14 @@ async def test_other_requests_are_answered_while_every_connection_is_busy(impati
 async def test_a_stop_that_the_engine_forgets_is_repeated(
     impatient: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop, said = _Flight.stop, list[_Flight]()
+    stop, said = Flight.stop, list[Flight]()
 
-    def forgotten_once(flight: _Flight) -> None:  # as it is in the instant before a statement begins
+    def forgotten_once(flight: Flight) -> None:  # as it is in the instant before a statement begins
         said.append(flight)
         if len(said) > 1:
             stop(flight)
 
-    monkeypatch.setattr(_Flight, "stop", forgotten_once)
+    monkeypatch.setattr(Flight, "stop", forgotten_once)
 
     with pytest.raises(QueryTimeout):
         await asyncio.wait_for(impatient.query(RUNAWAY, {}), 30)
@@ -241,4 +242,4 @@ async def test_a_value_beyond_its_field_is_the_callers_fault(warehouse: Warehous
 
 async def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="missing"):
-        Warehouse(tmp_path / "nowhere.duckdb", limits=LIMITS)
+        open_file(tmp_path / "nowhere.duckdb", limits=LIMITS)

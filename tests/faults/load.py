@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +57,18 @@ async def at_a_rate(
             tasks.append(asyncio.create_task(ask(clients[len(tasks) % len(clients)], question)))
         await asyncio.sleep(1 / per_s)
     return list(await asyncio.gather(*tasks))
+
+
+def problems(replies: list[Reply], version: str) -> Counter[str]:
+    """What is neither an answer from the version nor a refusal that says when to come again."""
+    found: Counter[str] = Counter()
+    for reply in replies:
+        if reply.status == 200 and reply.response.json()["meta"]["publication"] == version:
+            continue
+        if reply.status == 503 and 1 <= reply.retry_after_s <= 2:
+            continue
+        found[f"{reply.status} {reply.response.text[:200]}"] += 1
+    return found
 
 
 def p99(seconds: Iterable[float]) -> float:

@@ -20,6 +20,7 @@ from tests.conftest import Published
 from tests.faults.load import Reply, at_a_rate
 from tests.server import Serve
 from tests.workers.test_publish import built
+from workers.duckdb_build import DuckDbBuild
 from workers.errors import PublicationError
 from workers.pipeline import _rehearse
 from workers.publish import PublicationStore
@@ -127,7 +128,7 @@ async def test_definitions_are_exchanged_under_load(
             bad = BAD[nth % len(BAD)]
             with defined(synthetic, tmp_path, bad) as build, pytest.raises(PublicationError):
                 await asyncio.to_thread(
-                    store.publish, synthetic.warehouse, build, fingerprint="bad", rehearse=_rehearse
+                    store.publish, DuckDbBuild(synthetic.warehouse), build, fingerprint="bad", rehearse=_rehearse
                 )
             assert store.current() == good[-1], bad.__name__
 
@@ -135,7 +136,7 @@ async def test_definitions_are_exchanged_under_load(
             with defined(synthetic, tmp_path, lambda manifest, name=name: with_a_new_metric(manifest, name)) as build:
                 good.append(
                     await asyncio.to_thread(
-                        store.publish, synthetic.warehouse, build, fingerprint="good", rehearse=_rehearse
+                        store.publish, DuckDbBuild(synthetic.warehouse), build, fingerprint="good", rehearse=_rehearse
                     )
                 )
             published_at = time.perf_counter()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import duckdb
@@ -14,7 +13,7 @@ import pytest
 from tests import server
 from tests.conftest import SILENT, Published, worker_settings
 from tests.faults import questions
-from tests.faults.load import Reply, at_a_rate
+from tests.faults.load import at_a_rate, problems
 from tests.server import Serve
 from tests.workers.test_sinks import another_process_holding
 from workers.generate import generate
@@ -25,18 +24,6 @@ from workers.sinks import open_warehouse
 serve = server.serve
 
 TIMES = [pytest.param(1, id="once"), pytest.param(20, id="20_times", marks=pytest.mark.full)]
-
-
-def problems(replies: list[Reply], version: str) -> Counter[str]:
-    """What is neither an answer from the version nor a refusal that says when to come again."""
-    found: Counter[str] = Counter()
-    for reply in replies:
-        if reply.status == 200 and reply.response.json()["meta"]["publication"] == version:
-            continue
-        if reply.status == 503 and 1 <= reply.retry_after_s <= 2:
-            continue
-        found[f"{reply.status} {reply.response.text[:200]}"] += 1
-    return found
 
 
 def loaded(warehouse: Path) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ from tests.conftest import SILENT, Published, service_settings, worker_settings
 from tests.metrics import raw_facts
 from tests.metrics.corrections import write_corrections
 from tests.metrics.raw_loader import load_files
-from tests.metrics.raw_streams import load_streams
+from tests.metrics.raw_streams import load_streams, stream_slices
+from tests.snowflake import SnowflakeEmulator
+from tests.snowflake_published import published_on_snowflake, snowflake_settings
 from workers.generate import generate
 from workers.ingest import ingest
-from workers.pipeline import Pipeline, warehouse_file
+from workers.pipeline import Pipeline
 from workers.sinks import open_warehouse
 
 Rows = list[tuple[object, ...]]
@@ -51,17 +54,21 @@ def _deliveries(name: str, home: Path, request: pytest.FixtureRequest) -> tuple[
     return home / "data", home / "corrections"
 
 
-@pytest.fixture(scope="session", params=["real", "synthetic"])
+@pytest.fixture(
+    scope="session", params=["real", "synthetic", pytest.param("synthetic on snowflake", marks=pytest.mark.full)]
+)
 def data_set(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> DataSet:
     """One data set, streams and all, published."""
-    home = tmp_path_factory.mktemp(request.param)
+    home = tmp_path_factory.mktemp(request.param.replace(" ", "-"))
     deliveries = _deliveries(request.param, home, request)
     settings = worker_settings(home, segments=True)
+    if request.param.endswith("snowflake"):
+        emulator = request.getfixturevalue("snowflake")
+        settings = snowflake_settings(emulator, home, database="METRICS", segments=True)
     with open_warehouse(settings.warehouse_url) as warehouse:
         for delivery in deliveries:
             assert ingest(delivery, warehouse=warehouse).ok
-    with duckdb.connect(warehouse_file(settings.warehouse_url)) as connection:
-        load_streams(connection)
+        warehouse.store_events(stream_slices())
     version = Pipeline(settings).publish(SILENT)
     published = Published(data=deliveries[0], settings=settings, version=version)
     return DataSet(deliveries=deliveries, published=published)
@@ -88,20 +95,30 @@ def client(data_set: DataSet) -> Iterator[TestClient]:
 @pytest.fixture(scope="session")
 def answer(client: TestClient) -> Answer:
     """What the service answers, page by page: the group-bys in the order asked, then the metrics."""
+    return partial(_answer, client)
 
-    def ask(metrics: Sequence[str], group_by: Sequence[str]) -> Rows:
-        rows: Rows = []
-        while True:
-            request = {"metrics": metrics, "group_by": group_by, "limit": _PAGE_ROWS, "offset": len(rows)}
-            response = client.post("/v1/query", json=request)
-            assert response.status_code == 200, response.text
-            page = json.loads(response.content, parse_float=Decimal)
-            types = {column["name"]: column["type"] for column in page["columns"]}
-            rows += [tuple(_typed(value, types[name]) for name, value in row.items()) for row in page["data"]]
-            if not page["meta"]["truncated"]:
-                return rows
 
-    return ask
+@pytest.fixture(scope="session")
+def answer_on_snowflake(
+    data_set: DataSet, snowflake: SnowflakeEmulator, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Answer]:
+    """What the service answers where the same marts are on Snowflake."""
+    published = published_on_snowflake(snowflake, data_set.published, tmp_path_factory, database="SAMPLE")
+    with TestClient(create_app(service_settings(published, auth=AuthMode.OFF))) as connected:
+        yield partial(_answer, connected)
+
+
+def _answer(client: TestClient, metrics: Sequence[str], group_by: Sequence[str]) -> Rows:
+    rows: Rows = []
+    while True:
+        request = {"metrics": metrics, "group_by": group_by, "limit": _PAGE_ROWS, "offset": len(rows)}
+        response = client.post("/v1/query", json=request)
+        assert response.status_code == 200, response.text
+        page = json.loads(response.content, parse_float=Decimal)
+        types = {column["name"]: column["type"] for column in page["columns"]}
+        rows += [tuple(_typed(value, types[name]) for name, value in row.items()) for row in page["data"]]
+        if not page["meta"]["truncated"]:
+            return rows
 
 
 def _typed(value: Any, type_: str) -> object:

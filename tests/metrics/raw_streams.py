@@ -10,6 +10,9 @@ from datetime import datetime, timedelta
 
 import duckdb
 
+from tests.metrics.raw_loader import create_raw_tables
+from workers.sinks import EventSlice
+
 _START = datetime(2019, 3, 1)  # noqa: DTZ001 -- the raw tables hold naive UTC
 _EVENTS = 700
 
@@ -18,6 +21,20 @@ def load_streams(connection: duckdb.DuckDBPyConnection) -> None:
     """Write the messages of topics `bitcoin` and `news`."""
     _write(connection, table="bitcoin_events", topic="bitcoin", messages=_bitcoin())
     _write(connection, table="news_events", topic="news", messages=_news())
+
+
+def stream_slices() -> list[EventSlice]:
+    """The same messages, for the workers to write."""
+    with duckdb.connect() as scratch:
+        create_raw_tables(scratch)
+        load_streams(scratch)
+        return [_slice(scratch, "bitcoin"), _slice(scratch, "news")]
+
+
+def _slice(scratch: duckdb.DuckDBPyConnection, topic: str) -> EventSlice:
+    table = f"{topic}_events"
+    rows = scratch.sql(f"from raw.{table} select * exclude (loaded_at) order by kafka_offset").to_arrow_table()
+    return EventSlice(topic=topic, partition=0, start=None, end=rows.num_rows, event_table=table, rows=rows)
 
 
 def _write(

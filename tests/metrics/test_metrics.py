@@ -54,6 +54,25 @@ def test_a_metric_agrees_with_hand_written_sql(
     assert not wrong[:5], f"{len(wrong)} of {len(actual)} rows differ"
 
 
+SAMPLE = ("gross_revenue", "total_revenue", "average_order_value", "revenue_growth_mom", "revenue_mtd",
+          "revenue_trailing_7d", "coupon_conversion_rate", "churn_rate", "new_customers", "return_on_ad_spend",
+          "bitcoin_price_latest", "bitcoin_volatility", "crypto_news_share")  # fmt: skip
+
+
+@pytest.mark.parametrize("data_set", ["synthetic"], indirect=True)
+def test_a_sample_of_the_metrics_answers_on_snowflake_as_on_duckdb(answer: Answer, answer_on_snowflake: Answer) -> None:
+    """One of each kind; `make test-full` has all of them there, built there."""
+    differing = {}
+    for metric in SAMPLE:
+        (group_by,) = [case.group_by for case in oracle.CASES if case.metric == metric and case.group_by][-1:]
+        here, there = _sorted(answer([metric], group_by)), _sorted(answer_on_snowflake([metric], group_by))
+        if [row[:-1] for row in here] != [row[:-1] for row in there]:
+            differing[metric] = (here[:3], there[:3])
+        elif wrong := [(one, other) for one, other in zip(here, there, strict=True) if not _agree(one[-1], other[-1])]:
+            differing[metric] = wrong[:3]
+    assert differing == {}
+
+
 def test_every_metric_has_cases_with_and_without_a_grouping(client: TestClient) -> None:
     asked: dict[str, set[tuple[str, ...]]] = {}
     for case in oracle.CASES:

@@ -177,12 +177,13 @@ def test_no_administrator_inherits_a_service() -> None:
 def test_the_raw_tables_are_those_that_the_loader_fills() -> None:
     from snowflake.sqlalchemy import snowdialect
 
+    from workers.snowflake_build import _CLAIMS
     from workers.snowflake_raw import _TURNS
 
     written = [squeezed(s.text) for s in enterprise() if s.file.startswith("04_") and s.text.startswith("create table")]
     known = [
         squeezed(str(CreateTable(table, if_not_exists=True).compile(dialect=snowdialect.dialect())))
-        for table in (*RAW.sorted_tables, _TURNS)
+        for table in (*RAW.sorted_tables, _TURNS, _CLAIMS)
     ]
     assert sorted(written) == sorted(known)
 

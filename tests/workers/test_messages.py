@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from workers.decoding import Decoded
 from workers.errors import RejectedMessage
 from workers.messages import (
     BITCOIN,
@@ -97,12 +98,20 @@ def test_a_good_message_is_taken_as_it_came(name: str, written: Callable[[object
     assert event.payload == payload
     assert event.message_key == "key"
     assert event.schema_version == 1
-    assert event.event_at.tzinfo is None
+    assert event.event_at.tzinfo is not None
 
 
 def test_times_become_utc_and_a_message_without_one_has_that_of_its_record() -> None:
-    assert read(json.dumps(ARTICLE).encode(), NEWS).event_at.isoformat() == "2025-01-15T08:00:00"
-    assert read(json.dumps(LINE).encode(), SALES).event_at.isoformat() == "2019-01-01T00:00:00"
+    events = [read(json.dumps(ARTICLE).encode(), NEWS), read(json.dumps(LINE).encode(), SALES)]
+    decoded = Decoded(place=("news", 0), topic=NEWS, start=0, end=2, offsets=[0, 1], events=events)
+
+    stored = decoded.slice()
+
+    assert stored is not None
+    assert [at.isoformat() for at in stored.rows["event_at"].to_pylist()] == [
+        "2025-01-15T08:00:00",
+        "2019-01-01T00:00:00",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,11 @@ import duckdb
 import pytest
 from filelock import FileLock
 
-from tests.conftest import REPOSITORY, SILENT, Published
+from tests.conftest import REPOSITORY, SILENT, Published, warehouse_file
 from workers.errors import BuildError, PipelineBusyError, PublicationError, SettingError, SourceError
 from workers.generate import generate
-from workers.pipeline import Pipeline, warehouse_file
+from workers.locations import read_location
+from workers.pipeline import Pipeline
 from workers.settings import WorkerSettings
 
 
@@ -67,7 +68,7 @@ def test_a_file_that_cannot_be_loaded_stops_the_publication_but_not_the_other_fi
         Pipeline(home).run(data, SILENT)
 
     assert Pipeline(home).store.current() == before
-    with duckdb.connect(warehouse_file(home.warehouse_url), read_only=True) as reader:
+    with duckdb.connect(warehouse_file(home), read_only=True) as reader:
         # Five from before and three new ones: coupons and taxes are the same for every seed.
         assert reader.execute("SELECT count(*) FROM raw.load_files").fetchone() == (8,)
 
@@ -194,11 +195,18 @@ def test_two_runs_at_once_are_refused(home: WorkerSettings, small_data: Path) ->
 
 
 @pytest.mark.parametrize(
-    "url", ["nonsense", "snowflake://user:secret@account/db", "duckdb:///:memory:", "duckdb://a:b/c"]
+    "url",
+    [
+        "nonsense",
+        "duckdb:///:memory:",
+        "duckdb://a:b/c",
+        "snowflake://user:secret@account",
+        "snowflake://user:secret@account/db?protocol=http",
+    ],
 )
-def test_a_warehouse_that_is_no_duckdb_file_is_a_clear_error(url: str) -> None:
+def test_a_warehouse_that_cannot_be_is_a_clear_error(url: str) -> None:
     with pytest.raises(SettingError, match="The warehouse") as caught:
-        warehouse_file(url)
+        read_location(url)
     assert "secret" not in caught.value.message
     assert "INSIGHT_WAREHOUSE_URL" in caught.value.hint
 

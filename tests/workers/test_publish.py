@@ -11,6 +11,7 @@ import duckdb
 import pytest
 
 from tests.conftest import Published
+from workers.duckdb_build import DuckDbBuild
 from workers.errors import PublicationError
 from workers.publish import PublicationStore
 from workers.transform import BuildResult
@@ -23,7 +24,7 @@ def built(published: Published) -> BuildResult:
 
 
 def publish(store: PublicationStore, published: Published) -> str:
-    return store.publish(published.warehouse, built(published), fingerprint="f", rehearse=lambda _: None)
+    return store.publish(DuckDbBuild(published.warehouse), built(published), fingerprint="f", rehearse=lambda _: None)
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_a_version_refused_at_its_rehearsal_leaves_no_trace(store: PublicationSt
         raise PublicationError("no", hint="none")
 
     with pytest.raises(PublicationError):
-        store.publish(synthetic.warehouse, built(synthetic), fingerprint="f", rehearse=refuse)
+        store.publish(DuckDbBuild(synthetic.warehouse), built(synthetic), fingerprint="f", rehearse=refuse)
     assert store.current() == first
     assert sorted(path.name for path in store.root.iterdir()) == sorted([first, "current"])
 

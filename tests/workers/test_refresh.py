@@ -18,9 +18,9 @@ from fastapi.testclient import TestClient
 
 from api.main import create_app
 from api.settings import AuthMode
-from tests.conftest import SILENT, Published, service_settings, worker_settings
+from tests.conftest import SILENT, Published, service_settings, warehouse_file, worker_settings
 from workers.messages import BITCOIN, NEWS, SALES
-from workers.pipeline import Pipeline, warehouse_file
+from workers.pipeline import Pipeline
 from workers.recordings import replay
 from workers.settings import WorkerSettings
 from workers.sinks import open_warehouse
@@ -54,7 +54,7 @@ def ask(home: WorkerSettings, metrics: Sequence[str], group_by: Sequence[str] = 
 
 def built_nodes(home: WorkerSettings, *, since: datetime) -> set[str]:
     """What was built after the moment; the file tells of every node as it went last."""
-    results = json.loads((warehouse_file(home.warehouse_url).parent / "dbt-target" / "run_results.json").read_text())
+    results = json.loads((warehouse_file(home).parent / "dbt-target" / "run_results.json").read_text())
     return {
         result["unique_id"].split(".")[2]
         for result in results["results"]
@@ -133,7 +133,7 @@ def test_a_late_price_is_added_and_renews_the_one_after_it(home: WorkerSettings,
 
 def test_a_sales_line_that_came_both_ways_counts_once_as_the_file_has_it(home: WorkerSettings, tmp_path: Path) -> None:
     (before,) = ask(home, ["gross_revenue", "line_count", "transaction_count"])
-    with duckdb.connect(warehouse_file(home.warehouse_url), read_only=True) as connection:
+    with duckdb.connect(warehouse_file(home), read_only=True) as connection:
         columns = "transaction_id, product_sku, customer_id, transaction_date, product_description, product_category"
         names = f"{columns}, quantity, avg_price, delivery_charges, coupon_status"
         filed = connection.execute(f"select {names} from raw.online_sales limit 1").fetchone()

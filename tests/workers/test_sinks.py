@@ -339,3 +339,21 @@ def test_who_has_reserved_the_warehouse_finds_it_closed_and_the_others_wait(tmp_
             with duckdb.connect(path) as connection:
                 connection.execute("CREATE TABLE built (i INTEGER)")
         assert consumer.store_events([price_events(0, 5, start=None)]) == set()
+
+
+@pytest.mark.parametrize("taken", ["file", "folder"])
+def test_a_warehouse_that_is_gone_is_not_made_anew(tmp_path: Path, taken: str) -> None:
+    path = tmp_path / "disk" / "w.duckdb"
+    with open_warehouse(f"duckdb:///{path}", lock_timeout=timedelta(seconds=0.3)) as warehouse:
+        warehouse.ensure_raw_tables()
+        warehouse.store_events([price_events(0, 5, start=None)])
+        gone = path if taken == "file" else path.parent
+        gone.rename(tmp_path / "away")
+
+        with pytest.raises(WarehouseError, match=r"w\.duckdb is gone"):
+            warehouse.store_events([price_events(5, 9, start=5)])
+
+        assert not gone.exists()
+        (tmp_path / "away").rename(gone)
+        assert warehouse.store_events([price_events(5, 9, start=5)]) == set()
+    assert rows(path, "SELECT count(*) FROM raw.bitcoin_events") == [(9,)]

@@ -52,7 +52,8 @@ class CoinGecko:
             return None
         if code == _BUSY:
             return ApiAway("CoinGecko has been asked too often", hint="Ask less often, or get a key with a larger plan")
-        return ApiRefused(f"CoinGecko refuses, with code {code}", hint="Look at INSIGHT_COINGECKO_URL and _API_KEY")
+        told = f"with code {code}" if isinstance(code, int) else "without a code"  # a text may repeat the key
+        return ApiRefused(f"CoinGecko refuses, {told}", hint="Look at INSIGHT_COINGECKO_URL and _API_KEY")
 
     def is_answer(self, document: Any) -> bool:  # noqa: ANN401 - JSON
         """Whether it is what `/simple/price` answers."""

@@ -20,6 +20,17 @@ from workers.producers.enrichment import count_words, has_crypto_mention
 from workers.producers.sources import Question, unusable
 
 _PASSING: Final = ("rateLimited", "unexpectedError")
+_REFUSING: Final = (
+    "apiKeyDisabled",
+    "apiKeyExhausted",
+    "apiKeyInvalid",
+    "apiKeyMissing",
+    "parameterInvalid",
+    "parametersMissing",
+    "sourcesTooMany",
+    "sourceDoesNotExist",
+)
+_CODES: Final = (*_PASSING, *_REFUSING)
 _REMOVED: Final = "[Removed]"
 _PAGE: Final = "100"  # the most that one request gives
 
@@ -50,7 +61,8 @@ class NewsApi:
             return ApiAway("NewsAPI did not answer as it should", hint="It is asked again later")
         if answer["status"] == "ok" and isinstance(answer.get("articles"), list):
             return None
-        code = str(answer.get("code"))[:40]
+        code = answer.get("code")
+        code = code if code in _CODES else "without a known code"  # what else stands there may repeat the key
         if code in _PASSING:
             return ApiAway(f"NewsAPI says {code}", hint="Ask less often, or get a larger plan")
         return ApiRefused(f"NewsAPI refuses: {code}", hint="Look at INSIGHT_NEWSAPI_URL and INSIGHT_NEWSAPI_API_KEY")

@@ -91,6 +91,6 @@ def unusable(error: Exception, *, what: str) -> RejectedMessage:
     if isinstance(error, ValidationError):
         fault = error.errors(include_input=False, include_url=False)[0]
         text = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
-    else:
-        text = f"{type(error).__name__}: {error}"
+    else:  # the text of a ValueError repeats the value
+        text = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else type(error).__name__
     return RejectedMessage(f"The {what} cannot be used: {text}"[:_LONGEST_FAULT], kind="unusable_answer")
