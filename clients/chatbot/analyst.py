@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from clients.chatbot.conversation import DataReply, Outcome
-from clients.planner import Action, Plan, Snapshot, take_snapshot
+from clients.planner import Action, KeylessPlanner, Plan, Snapshot, take_snapshot
 from clients.planner.checks import check
 from clients.planner.choosing import Planner, PlannerKind, chosen_planner
 from clients.planner.errors import Unanswerable
+from clients.planner.llm.errors import AddressRefused
 from clients.planner.wording import sentence
 from clients.sdk import ApiError, Client
 
@@ -33,13 +34,21 @@ class Analyst:
     def _look(self) -> None:
         self.snapshot: Snapshot = take_snapshot(self.client)
         self._planner: Planner = chosen_planner(PlannerKind.AUTO, self.snapshot)
+        self._keyless = KeylessPlanner(self.snapshot)
 
     def answer(self, questions: Sequence[str]) -> DataReply:
         """The reply to the last of the questions, each of which may go on from the one before."""
-        plan = self._planner.plan(questions)
+        try:
+            plan = self._planner.plan(questions)
+        except AddressRefused as error:  # whoever set it up has to know; without it, nothing was misplanned
+            return DataReply(outcome=Outcome.FAILED, text=f"The language model is not asked: {error}.", hint=error.hint)
         if plan.request is None:
             return _unanswered(plan)
         return replace(self.run(plan.request), planned_by=plan.mode)
+
+    def understands(self, question: str) -> bool:
+        """Whether every word of it is one of the catalog's; no language model is asked."""
+        return self._keyless.plan([question]).action is Action.QUERY
 
     def run(self, request: Mapping[str, Any]) -> DataReply:
         """The reply to a request, whoever made it; a name that is gone is a refusal, no error."""

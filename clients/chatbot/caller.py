@@ -7,6 +7,8 @@ import binascii
 import hashlib
 import json
 import re
+from datetime import UTC, datetime
+from typing import Any
 
 _KEY = re.compile(r"mi_([0-9A-Za-z]+)_")
 
@@ -26,8 +28,21 @@ def _identity(credential: str | None) -> list[str]:
     if found := _KEY.match(credential):
         return ["key", found[1]]
     try:
-        part = credential.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        claims = _claims(credential)
         return ["token", str(claims["iss"]), str(claims["sub"])]
     except (LookupError, ValueError, TypeError, binascii.Error):
         return ["credential", credential]
+
+
+def runs_out_at(credential: str) -> datetime | None:
+    """When a token runs out, as it says itself; None of a key. Tells a person in time; the service decides."""
+    try:
+        return datetime.fromtimestamp(float(_claims(credential)["exp"]), UTC)
+    except (LookupError, ValueError, TypeError, OverflowError, OSError, binascii.Error):
+        return None
+
+
+def _claims(token: str) -> dict[str, Any]:
+    part = token.split(".")[1]
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    return claims

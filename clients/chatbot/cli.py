@@ -35,6 +35,6 @@ def chat(
     flags = [f"--{name}={value}" for name, value in options.items()]
     os.environ["INSIGHT_CHAT_HOST"] = settings.host  # the page reads the settings anew
     typer.echo(f"Chat: http://{settings.host}:{settings.port}", err=True)
-    app = Path(__file__).with_name("app.py")
+    app = Path(__file__).with_name("served.py")
     # In place of this process, so that whoever stops it stops the server.
     os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(app), *flags])  # noqa: S606 - our own

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 from clients.documents.reply import DocumentReply
 from clients.planner import Mode as PlannedBy
@@ -55,11 +55,29 @@ class DataReply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CombinedReply:
+    """A reply to a question of two parts: a number out of the metrics, and what the documents say."""
+
+    asked_figure: str
+    figure: DataReply
+    asked_statement: str
+    statement: DocumentReply
+
+
+Reply: TypeAlias = DataReply | DocumentReply | CombinedReply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     """A question; without a reply, it is to be answered anew."""
 
     question: str
-    reply: DataReply | DocumentReply | None = None
+    reply: Reply | None = None
+
+    @property
+    def asked_figure(self) -> str:
+        """What of it was asked of the metrics."""
+        return self.reply.asked_figure if isinstance(self.reply, CombinedReply) else self.question
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +94,17 @@ class Conversation:
         """What was asked, in order."""
         return tuple(turn.question for turn in self.turns)
 
+    @property
+    def asked_figures(self) -> tuple[str, ...]:
+        """What was asked of the metrics, in order."""
+        return tuple(turn.asked_figure for turn in self.turns)
+
     def said(self, turn: Turn) -> Conversation:
         """The conversation with another turn; the first one names it."""
         name = self.name if self.turns else _shortened(turn.question)
         return replace(self, name=name, turns=(*self.turns, turn))
 
-    def answered(self, position: int, reply: DataReply | DocumentReply) -> Conversation:
+    def answered(self, position: int, reply: Reply) -> Conversation:
         """The conversation with another reply to one of its turns."""
         turns = list(self.turns)
         turns[position] = replace(turns[position], reply=reply)

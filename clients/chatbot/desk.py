@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from clients.chatbot.analyst import Analyst
+from clients.chatbot.both import answered_from_both
 from clients.chatbot.caller import owner_of
-from clients.chatbot.conversation import Conversation, DataReply, Topic, Turn
+from clients.chatbot.conversation import CombinedReply, Conversation, DataReply, Outcome, Reply, Topic, Turn
 from clients.chatbot.history import History
 from clients.chatbot.suggestions import suggested_questions
 from clients.chatbot.understood import Chip, without
 from clients.documents.library import Library
-from clients.documents.reply import DocumentReply
 from clients.planner.wording import sentence
 from clients.sdk import Client, Retries
 
@@ -57,16 +57,21 @@ class Desk:
     def ask(self, topic: Topic, question: str) -> Conversation:
         """The open conversation with the question and its reply."""
         conversation = self.open[topic]
-        reply: DataReply | DocumentReply
+        reply: Reply
         if topic is Topic.DATA:
-            reply = self.analyst.answer([*conversation.questions, question])
+            reply = self.analyst.answer([*conversation.asked_figures, question])
+            both = (
+                None if reply.outcome is Outcome.ANSWERED else answered_from_both(question, self.analyst, self.library)
+            )
         else:
-            reply = self.library.answer(question, before=conversation.questions)
-        return self._kept(conversation.said(Turn(question=question, reply=reply)))
+            both = answered_from_both(question, self.analyst, self.library, is_about_documents=True)
+            reply = both or self.library.answer(question, before=conversation.questions)
+        return self._kept(conversation.said(Turn(question=question, reply=both or reply)))
 
     def take_away(self, position: int, *chips: Chip) -> Conversation:
         """The open conversation on data, going on with the request of that turn less these pieces."""
         reply = self.open[Topic.DATA].turns[position].reply
+        reply = reply.figure if isinstance(reply, CombinedReply) else reply
         request = without(reply.request, chips) if isinstance(reply, DataReply) and reply.request else None
         return self.open[Topic.DATA] if request is None else self.ask_request(request)
 
@@ -106,14 +111,21 @@ class Desk:
     def delete_document(self, name: str) -> None:
         """Forget the document, and the passages of it in replies that lie open."""
         self.library.delete(name)
-        for position in range(len(self.open[Topic.DOCUMENTS].turns)):
-            self.answer_anew(Topic.DOCUMENTS, position)
+        for topic, conversation in self.open.items():
+            for position, turn in enumerate(conversation.turns):
+                if topic is Topic.DOCUMENTS or isinstance(turn.reply, CombinedReply):
+                    self.answer_anew(topic, position)
 
     def answer_anew(self, topic: Topic, position: int) -> None:
         """Answer a turn of the open conversation once more, with the rights and data of now."""
         conversation = self.open[topic]
         turn = conversation.turns[position]
-        if topic is Topic.DOCUMENTS:
+        if isinstance(turn.reply, CombinedReply):
+            figure = replace(self.analyst.run(turn.reply.figure.request or {}), planned_by=turn.reply.figure.planned_by)
+            statement = self.library.answer(turn.reply.asked_statement)
+            both = replace(turn.reply, figure=figure, statement=statement)
+            self.open[topic] = conversation.answered(position, both)
+        elif topic is Topic.DOCUMENTS:
             before = conversation.questions[:position]
             self.open[topic] = conversation.answered(position, self.library.answer(turn.question, before=before))
         elif isinstance(turn.reply, DataReply) and turn.reply.request is not None:

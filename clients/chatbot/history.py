@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from clients.chatbot.conversation import Conversation, DataReply, Outcome, Topic, Turn
+from clients.chatbot.conversation import CombinedReply, Conversation, DataReply, Outcome, Topic, Turn
+from clients.documents.reply import DocumentReply
 from clients.planner import Mode as PlannedBy
 
 _SCHEMA = """
@@ -100,16 +101,26 @@ class History:
 
 def _body(turn: Turn) -> dict[str, Any]:
     body: dict[str, Any] = {"question": turn.question}
-    if isinstance(reply := turn.reply, DataReply):
-        body["reply"] = {
-            "outcome": reply.outcome,
-            "text": reply.text,
-            "hint": reply.hint,
-            "choices": list(reply.choices),
-            "request": reply.request,
-            "planned_by": reply.planned_by,
-        }
+    match turn.reply:
+        case DataReply():
+            body["reply"] = _asked(turn.reply)
+        case CombinedReply():
+            body["reply"] = _asked(turn.reply.figure)
+            body["parts"] = {"figure": turn.reply.asked_figure, "statement": turn.reply.asked_statement}
+        case DocumentReply() | None:
+            pass
     return body
+
+
+def _asked(reply: DataReply) -> dict[str, Any]:
+    return {
+        "outcome": reply.outcome,
+        "text": reply.text,
+        "hint": reply.hint,
+        "choices": list(reply.choices),
+        "request": reply.request,
+        "planned_by": reply.planned_by,
+    }
 
 
 def _turn(body: Mapping[str, Any]) -> Turn:
@@ -123,4 +134,10 @@ def _turn(body: Mapping[str, Any]) -> Turn:
         request=kept["request"],
         planned_by=PlannedBy(kept["planned_by"]),
     )
+    if (parts := body.get("parts")) is not None:
+        unknown = DocumentReply(text="", is_found=False)  # until it is asked for anew
+        both = CombinedReply(
+            asked_figure=parts["figure"], figure=reply, asked_statement=parts["statement"], statement=unknown
+        )
+        return Turn(question=body["question"], reply=both)
     return Turn(question=body["question"], reply=reply)

@@ -12,6 +12,7 @@ from clients.chatbot.saying import RATIO
 from clients.sdk import Answer, Cell, Column
 
 _MOST_BARS = 30
+_DATES = {"month": "%b %Y", "quarter": "%b %Y", "year": "%Y"}  # as the axis says them, by grain
 _MOST_LINES = 8
 _MOST_POINTS = 5_000
 
@@ -58,7 +59,8 @@ def _line(answer: Answer) -> dict[str, Any]:
     (time,) = (group for group in groups if is_time(group))
     other = next((group for group in groups if group is not time), None)
     x = {"field": "x", "type": "temporal", "title": time["label"], "timeUnit": "utcyearmonthdate"}
-    encoding: dict[str, Any] = {"x": x, "y": _y_axis(metrics)}
+    axis = {"format": _DATES.get(time["grain"] or "", "%d %b %Y"), "labelOverlap": True}
+    encoding: dict[str, Any] = {"x": x | {"axis": axis}, "y": _y_axis(metrics)}
     if other is not None or len(metrics) > 1:
         legend = {"orient": "bottom", "columns": 2}
         encoding["color"] = {"field": "series", "type": "nominal", "title": None, "legend": legend}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Protocol
 
 from clients.documents.settings import DocumentSettings
 from clients.planner.llm.address import check_address
+from clients.planner.llm.errors import ModelFailed, ModelUnreachable, ModelUnusable
+from clients.planner.llm.in_time import in_time
 from clients.settings import LlmSettings
 
 _BATCH = 64
-_TIMEOUT_S = 30.0
 
 
 class Embedder(Protocol):
@@ -42,25 +44,40 @@ class OpenAiEmbedder:
         self._settings = settings
 
     def embed(self, texts: Sequence[str]) -> list[list[float]] | None:
-        """A vector for each text, in order; None where the server does not answer."""
+        """A vector for each text, in order; None where the server does not answer, each batch in time."""
+        try:
+            check_address(self._settings.base_url, allowed_hosts=self._settings.allowed_hosts)
+            vectors: list[list[float]] = []
+            for start in range(0, len(texts), _BATCH):
+                batch = list(texts[start : start + _BATCH])
+                vectors += in_time(lambda batch=batch: self._made(batch), self._settings.timeout_s)  # type: ignore[misc] # mypy infers no lambda with a default
+        except ModelFailed:
+            return None
+        is_whole = len(vectors) == len(texts) and len({len(vector) for vector in vectors}) <= 1
+        return vectors if is_whole else None
+
+    def _made(self, texts: list[str]) -> list[list[float]]:
         import httpx2
         import openai
-
-        from clients.planner.llm.errors import ModelUnreachable
 
         settings = self._settings
         key = settings.api_key.get_secret_value() if settings.api_key else "none"
         try:
-            check_address(settings.base_url, allowed_hosts=settings.allowed_hosts)
             with (
-                openai.DefaultHttpxClient(follow_redirects=False, timeout=_TIMEOUT_S) as http,
-                openai.OpenAI(api_key=key, base_url=settings.base_url, max_retries=1, http_client=http) as client,
+                openai.DefaultHttpxClient(follow_redirects=False, timeout=settings.timeout_s) as http,
+                openai.OpenAI(api_key=key, base_url=settings.base_url, max_retries=0, http_client=http) as client,
             ):
-                vectors: list[list[float]] = []
-                for start in range(0, len(texts), _BATCH):
-                    batch = list(texts[start : start + _BATCH])
-                    made = client.embeddings.create(model=self.model, input=batch, encoding_format="float")
-                    vectors += [each.embedding for each in sorted(made.data, key=lambda each: each.index)]
-        except (openai.OpenAIError, httpx2.HTTPError, ModelUnreachable, ValueError, TypeError, AttributeError):
-            return None
-        return vectors if len(vectors) == len(texts) else None
+                made = client.embeddings.create(model=self.model, input=texts, encoding_format="float")
+                return [_vector(each.embedding) for each in sorted(made.data, key=lambda each: each.index)]
+        except (openai.OpenAIError, httpx2.HTTPError) as error:
+            raise ModelUnreachable(type(error).__name__) from error
+        except (ValueError, TypeError, AttributeError) as error:  # a server may answer anything; the SDK checks nothing
+            raise ModelUnusable("what the server answers are no vectors") from error
+
+
+def _vector(values: Sequence[float]) -> list[float]:
+    """The vector; not every server sends numbers, and nothing is near to a vector of noughts."""
+    vector = [float(value) for value in values]
+    if not any(vector) or not all(map(isfinite, vector)):
+        raise ValueError
+    return vector

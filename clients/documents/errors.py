@@ -3,6 +3,7 @@
 DocumentRefused
 ├── NotReadable    it is no PDF, is locked or damaged, or takes too much to read
 ├── NoText         it is a scan
+├── NotSearchable  the server of embeddings is where none may be
 └── LibraryFull    there are too many documents already
 """
 
@@ -24,6 +25,10 @@ class NotReadable(DocumentRefused):
 
 class NoText(DocumentRefused):
     """Its pages are pictures."""
+
+
+class NotSearchable(DocumentRefused):
+    """Its passages may not be sent to where vectors are made of them."""
 
 
 class LibraryFull(DocumentRefused):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from clients.documents.embeddings import Embedder, chosen_embedder
-from clients.documents.errors import LibraryFull, NoText
+from clients.documents.errors import LibraryFull, NoText, NotSearchable
 from clients.documents.extraction import read_pages
 from clients.documents.passages import passages_of
 from clients.documents.reply import DocumentReply, Passage
@@ -15,6 +15,7 @@ from clients.documents.search import ENOUGH, content_words, search
 from clients.documents.settings import DocumentSettings
 from clients.documents.store import Document, PassageStore
 from clients.documents.writing import Writer, chosen_writer
+from clients.planner.llm.errors import AddressRefused
 
 _SHOWN = 3  # passages
 _GIVEN = 6  # passages, to a model that writes
@@ -23,6 +24,7 @@ _FOLLOWS = re.compile(
     r"^(and|or|what about|how about|also|und|et|y)\b|\b(it|its|they|them|their|that|this|those)\b", re.IGNORECASE
 )
 _NOT_FOUND = "That is not in the documents."
+_SILENT = "The language model did not answer, or could not quote what it said; these are the passages themselves."
 
 
 class Library:
@@ -60,6 +62,7 @@ class Library:
         pages = [passages_of(page) for page in read_pages(content, self.settings)]
         if not any(pages):
             raise NoText("It has no text.", hint="Run it through text recognition (OCR) and upload the result.")
+        self._check_address()
         self._store.add(name, pages)
         self._embed()
         return next(document for document in self.documents() if document.name == name)
@@ -74,19 +77,31 @@ class Library:
         if not self.documents():
             return DocumentReply(text="There are no documents yet.", hint="Upload a PDF first.", is_found=False)
         asked = f"{before[-1]} {question}" if before and _FOLLOWS.search(question) else question
+        try:
+            return self._answer(asked)
+        except AddressRefused as error:  # whoever set it up has to know
+            return DocumentReply(text=f"The model's server is not asked: {error}.", hint=error.hint, is_found=False)
+
+    def _answer(self, asked: str) -> DocumentReply:
         found = search(self._store, asked, vector=self._vector(asked), model=self._model)
         is_found = found.coverage >= ENOUGH or found.similarity >= self.settings.min_similarity
+        is_silent = False
         if self._writer is not None and found.rows:
-            written = self._writer.write(asked, self._store.passages(found.rows[:_GIVEN]))
-            if written is not None:
+            if (written := self._writer.write(asked, self._store.passages(found.rows[:_GIVEN]))) is not None:
                 return written
+            is_silent = True
         passages = self._store.passages(found.rows[:_SHOWN])
         if not is_found or not passages:
             names = ", ".join(document.name for document in self.documents())
             return DocumentReply(
                 text=_NOT_FOUND, hint=f"I looked in {names}. Try other words, or upload another one.", is_found=False
             )
-        return DocumentReply(text=_introduced(passages), passages=tuple(passages), is_found=True)
+        hint = _SILENT if is_silent else ""
+        return DocumentReply(text=_introduced(passages), passages=tuple(passages), is_found=True, hint=hint)
+
+    def finds(self, question: str) -> bool:
+        """Whether a passage has the words of the question; no model is asked."""
+        return search(self._store, question[:_MOST_QUESTION]).coverage >= ENOUGH
 
     @property
     def _model(self) -> str:
@@ -97,6 +112,14 @@ class Library:
             return None
         vectors = self._embedder.embed([text])
         return vectors[0] if vectors else None
+
+    def _check_address(self) -> None:
+        """Return if texts may be sent to where embeddings are made."""
+        if self._embedder is not None:
+            try:
+                self._embedder.embed(())
+            except AddressRefused as error:
+                raise NotSearchable(f"It cannot be made searchable: {error}.", hint=error.hint) from error
 
     def _embed(self) -> None:
         """Give a vector to every passage that has none; without the model's server they are searched by words."""

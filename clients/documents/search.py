@@ -55,7 +55,8 @@ def _coverage(store: PassageStore, words: Sequence[str]) -> dict[int, float]:
     """For each passage, the share of the words that it has, rare ones weighing more."""
     count = store.count()
     having = {word: store.with_word(word) for word in words}
-    weights = {word: math.log((count + 1) / (len(rows) + 0.5)) for word, rows in having.items()}
+    # Of few passages every word is in most; without the 1 those that are there would weigh next to nothing.
+    weights = {word: math.log(1 + (count + 1) / (len(rows) + 0.5)) for word, rows in having.items()}
     total = sum(weights.values())
     shares: dict[int, float] = {}
     for word, rows in having.items():

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.resources import files
 from typing import Protocol
@@ -14,13 +12,14 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clients.documents.reply import DocumentReply, Passage
+from clients.literal import without_links
 from clients.planner.llm.address import check_address
 from clients.planner.llm.errors import ModelFailed
+from clients.planner.llm.in_time import in_time
 from clients.settings import LlmSettings
 
 _MOST_TEXT = 2_000  # characters
-_LINKS = re.compile(r"(?:https?:|//|www\.)\S*", re.IGNORECASE)
-_MARKUP = re.compile(r"[<>`*_\[\]()#|!]+")
+_GRACE_S = 1.0  # past the time-out, for the loop to end
 
 
 class Writer(Protocol):
@@ -69,8 +68,7 @@ class ModelWriter:
     def write(self, question: str, passages: Sequence[Passage]) -> DocumentReply | None:
         """The answer; None where the model fails, or cannot quote what it says."""
         try:
-            with ThreadPoolExecutor(1) as pool:  # the caller's thread may have a loop of its own
-                content = pool.submit(asyncio.run, self._said(question, passages)).result()
+            content = in_time(lambda: asyncio.run(self._said(question, passages)), self._settings.timeout_s + _GRACE_S)
             written = _Written.model_validate_json(content[content.find("{") : content.rfind("}") + 1])
         except (ModelFailed, ValidationError, TimeoutError):
             return None
@@ -79,7 +77,7 @@ class ModelWriter:
                 text="That is not in the documents.", hint="Try other words.", is_found=False, is_written=True
             )
         quoted = tuple(dict.fromkeys(_borne_out(written.quotes, passages)))
-        text = _plain(written.answer)
+        text = without_links(written.answer)[:_MOST_TEXT]
         return DocumentReply(text=text, passages=quoted, is_found=True, is_written=True) if quoted and text else None
 
     async def _said(self, question: str, passages: Sequence[Passage]) -> str:
@@ -107,11 +105,6 @@ def _borne_out(quotes: Sequence[_Quote], passages: Sequence[Passage]) -> list[Pa
         and (text := " ".join(quote.quote.split()))
         and text in passages[quote.passage - 1].text
     ]
-
-
-def _plain(text: str) -> str:
-    """Without links and markup: a passage may have told the model to write them."""
-    return " ".join(_MARKUP.sub(" ", _LINKS.sub("…", text)).split())[:_MOST_TEXT]
 
 
 @cache

@@ -355,6 +355,7 @@ _TABLE: Mapping[str, Build] = {
     "last unit": lambda as_of, _, unit: _last(as_of, unit),
     "unit last_after": lambda as_of, unit, _: _last(as_of, unit),
     "this unit to_date": lambda as_of, _, unit, __: calendars.this_unit(as_of, unit),
+    "to_date this unit": lambda as_of, _, __, unit: calendars.this_unit(as_of, unit),
     "this unit": lambda as_of, _, unit: calendars.this_unit(as_of, unit),
     "unit to_date": lambda as_of, unit, _: calendars.this_unit(as_of, unit),
     "so_far": calendars.this_unit,

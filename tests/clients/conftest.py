@@ -8,6 +8,7 @@ import pytest
 
 from clients.planner import Snapshot, take_snapshot
 from clients.sdk import Client
+from tests.clients.chatbot.identity import IdentityProvider
 from tests.conftest import Published
 from tests.server import Server
 
@@ -31,11 +32,22 @@ roles:
 
 
 @pytest.fixture(scope="session")
-def running(synthetic: Published, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def provider() -> Iterator[IdentityProvider]:
+    """Who signs people in."""
+    with IdentityProvider().serving() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="session")
+def running(
+    synthetic: Published, provider: IdentityProvider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """The service over the synthetic publication, as a process of its own, with roles that see all or only a part."""
     folder = tmp_path_factory.mktemp("running")
     (folder / "policy.yml").write_text(POLICY)
-    server = Server(synthetic.settings.publication_dir, folder, policy_file=folder / "policy.yml")
+    server = Server(
+        synthetic.settings.publication_dir, folder, policy_file=folder / "policy.yml", **provider.service_settings
+    )
     server.start()
     yield server
     server.kill()

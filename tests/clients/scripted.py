@@ -1,4 +1,7 @@
-"""A server of OpenAI's chat completions that says what a script tells it to, over real HTTP, streamed or not."""
+"""A server of OpenAI's chat completions that says what a script tells it to, over real HTTP, streamed or not.
+
+Its embeddings, where it has any, come from a function of the text.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +32,17 @@ class Line:
 
 # From the request and its number, what is done.
 Script = Callable[[Body, int], Line]
+Embed = Callable[[str], list[float]]
 
 
 class ScriptedModel:
-    """The server while it runs; `requests` are what it was asked."""
+    """The server while it runs; `requests` are what it was asked, `embedded` the texts that it made vectors of."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, embed: Embed | None = None) -> None:
         self.script = script
+        self.embed = embed
         self.requests: list[Body] = []
+        self.embedded: list[str] = []
         model = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -44,8 +50,11 @@ class ScriptedModel:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                model.requests.append(body)
                 try:
+                    if self.path.endswith("/embeddings") and model.embed is not None:
+                        model.answer(self, model.vectors(body["input"], model.embed))
+                        return
+                    model.requests.append(body)
                     model.answer(self, model.script(body, len(model.requests)))
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True
@@ -63,6 +72,12 @@ class ScriptedModel:
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+    def vectors(self, texts: list[str], embed: Embed) -> Line:
+        """The vectors of the texts, the last one first, as a server may send them."""
+        self.embedded += texts
+        data = [{"object": "embedding", "index": n, "embedding": embed(text)} for n, text in enumerate(texts)]
+        return Line(raw=json.dumps({"object": "list", "model": "m", "data": data[::-1]}).encode())
 
     def answer(self, handler: BaseHTTPRequestHandler, line: Line) -> None:
         time.sleep(line.wait_s)
@@ -111,9 +126,9 @@ def _chunk(delta: Body) -> Body:
 
 
 @contextmanager
-def scripted(script: Script) -> Iterator[ScriptedModel]:
+def scripted(script: Script, embed: Embed | None = None) -> Iterator[ScriptedModel]:
     """The server for the length of the block."""
-    model = ScriptedModel(script)
+    model = ScriptedModel(script, embed)
     model.start()
     try:
         yield model

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from datetime import date
 
 import pytest
 
-from clients.planner import Action, Mode, Snapshot
+from clients.planner import Action, KeylessPlanner, Mode, Snapshot
 from clients.planner.llm import LlmPlanner
 from clients.planner.llm.address import check_address
 from clients.planner.llm.errors import AddressRefused
 from clients.settings import LlmReplies, LlmSettings
+from tests.clients.asked import read_questions
 from tests.clients.scripted import Line, Script, ScriptedModel, always, in_turn, scripted, submits
 
 REVENUE = {
@@ -170,6 +172,20 @@ def test_a_model_that_fails_is_done_without_in_time(snapshot: Snapshot, fault: s
     assert (plan.action, plan.mode) == (Action.QUERY, Mode.FALLBACK)
     assert plan.request == {"metrics": ["order_count"], "group_by": ["product__category"]}
     assert time.monotonic() - begun < TIMEOUT_S + 2
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whatever_is_asked_a_model_that_fails_is_done_without_in_time(snapshot: Snapshot, fault: str) -> None:
+    asked = [question for question in read_questions() if question.request][::10][:19]
+    keyless = KeylessPlanner(snapshot)
+    for question in asked:
+        with scripted(FAULTS[fault]) as model:
+            begun = time.monotonic()
+            plan = LlmPlanner(snapshot, settings(model, timeout_s=0.5)).plan(question.turns, as_of=question.as_of)
+            assert time.monotonic() - begun < 2.5
+        assert plan == replace(keyless.plan(question.turns, as_of=question.as_of), mode=Mode.FALLBACK)
+    assert len(asked) * len(FAULTS) >= 200
 
 
 def test_nobody_at_the_address_is_done_without(snapshot: Snapshot) -> None:

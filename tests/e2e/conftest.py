@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from tests.clients.conftest import running, running_key
-from tests.server import Server, serve
+from tests.clients.chatbot.identity import IdentityProvider
+from tests.clients.conftest import provider, running, running_key
+from tests.server import Server
 from tests.services import free_port, required_binary
 from tests.test_cli import INSIGHT
 
-__all__ = ["running", "running_key", "serve"]
+__all__ = ["provider", "running", "running_key"]
 
 # Streamlit imports for two seconds and draws in one; a busy machine gets twenty times that.
 _PATIENCE_S = 15.0
@@ -45,18 +49,19 @@ StartChat = Callable[..., Chat]
 
 @pytest.fixture(scope="session")
 def start_chat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartChat]:
-    """Start a chatbot before a service, with a key or without one; it ends with the session."""
+    """Start a chatbot before a service, with a key, or with somebody who signs people in; it ends with the session."""
     processes: list[subprocess.Popen[bytes]] = []
 
-    def start(url: str, *, key: str | None) -> Chat:
+    def start(url: str, *, provider: IdentityProvider | None = None, key: str | None = None) -> Chat:
         folder, port = tmp_path_factory.mktemp("chat"), free_port()
+        chat = Chat(f"http://127.0.0.1:{port}", folder)
         environment = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
         environment |= {"INSIGHT_API_URL": url, "INSIGHT_CHAT_FOLDER": str(folder), "INSIGHT_CHAT_PORT": str(port)}
         environment |= {"INSIGHT_API_KEY": key} if key else {}
+        environment |= provider.chat_settings(chat.url) if provider else {}
         with (folder / "chat.log").open("ab") as log:
             process = subprocess.Popen([INSIGHT, "chat"], env=environment, stdout=log, stderr=log)
         processes.append(process)
-        chat = Chat(f"http://127.0.0.1:{port}", folder)
         _wait_for(chat, process)
         return chat
 
@@ -79,13 +84,69 @@ def _wait_for(chat: Chat, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.1)
 
 
-@pytest.fixture(scope="session")
-def chat(start_chat: StartChat, running: Server, running_key: str) -> Chat:
-    """A chatbot that signs in with the key of its environment."""
-    return start_chat(running.url, key=running_key)
+class Line:
+    """What stands between chatbot and service, and can be cut: a service that is away, without starting it anew."""
+
+    def __init__(self, server: Server) -> None:
+        self.port = free_port()
+        self._target = ("127.0.0.1", server.port)
+        self._listener: socket.socket | None = None
+        self._open: list[socket.socket] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def restore(self) -> None:
+        """Let connections through. Idempotent."""
+        if self._listener is None:
+            self._listener = socket.create_server(("127.0.0.1", self.port))
+            Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def cut(self) -> None:
+        """Break every connection, and refuse new ones. Idempotent."""
+        for each in (self._listener, *self._open):
+            if each is not None:
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+                each.close()
+        self._listener, self._open = None, []
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection(self._target)
+                self._open += [near, far]
+                for source, target in ((near, far), (far, near)):
+                    Thread(target=_passed_on, args=(source, target), daemon=True).start()
+
+
+def _passed_on(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while content := source.recv(65_536):
+            target.sendall(content)
+    for each in (source, target):
+        with suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture(scope="session")
+def line(running: Server) -> Iterator[Line]:
+    """The chatbot's line to the service."""
+    line = Line(running)
+    line.restore()
+    yield line
+    line.cut()
+
+
+@pytest.fixture(scope="session")
+def chat(start_chat: StartChat, line: Line, running_key: str) -> Chat:
+    """A chatbot that signs in with the key of its environment; all walks share it."""
+    return start_chat(line.url, key=running_key)
+
+
+@pytest.fixture(scope="module")  # while it lives, a loop runs in this process, and no asynchronous test could
 def browser() -> Iterator[Browser]:
     """A headless Chromium, where one is installed."""
     binary = required_binary("chromium")
@@ -105,23 +166,29 @@ class Visitor:
 
     def look(self, name: str) -> None:
         """Keep what there is to be seen, once it stands still."""
-        expect(self.page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
-        self.page.wait_for_timeout(300)  # charts and fades are drawn after the script has ended
+        self.stands_still()
+        self.page.wait_for_timeout(
+            300
+        )  # charts and fades are drawn after the script has ended; nothing is tested by it
         self.page.screenshot(path=self._pictures / f"{name}.png")
 
     def ask(self, question: str) -> Locator:
-        """The reply to the question."""
-        replies = self.page.get_by_test_id("stChatMessage")
-        before = replies.count()
-        self.page.get_by_test_id("stChatInputTextArea").fill(question)
-        self.page.keyboard.press("Enter")
-        expect(replies).to_have_count(before + 2)
-        expect(self.page.get_by_text("Looking it up…")).to_have_count(0)
-        return replies.nth(before + 1)
+        """The reply to the question, once it is all there."""
+        field = self.page.get_by_test_id("stChatInputTextArea")
+        field.fill(question)
+        field.press("Enter")
+        return self.reply_to(question)
 
-    def reply(self) -> Locator:
-        """The last reply."""
-        return self.page.get_by_test_id("stChatMessage").last
+    def reply_to(self, question: str) -> Locator:
+        """The last reply, once it is all there and is one to this question."""
+        messages = self.page.get_by_test_id("stChatMessage")
+        expect(messages.nth(-2)).to_contain_text(question)
+        self.stands_still()
+        return messages.last
+
+    def stands_still(self) -> None:
+        """Wait until nothing is computed any more; what ran before has left the page then."""
+        expect(self.page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
 
 @pytest.fixture

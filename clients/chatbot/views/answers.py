@@ -14,12 +14,13 @@ from clients.chatbot.conversation import DataReply
 from clients.chatbot.pictures import Kind, kind_of, vega
 from clients.chatbot.requests import NotInGraphql, graphql_of, rest_of
 from clients.chatbot.saying import RATIO, said, shown
-from clients.chatbot.views.places import PAGES, TO_EXPLORE
+from clients.chatbot.views.places import TO_EXPLORE
 from clients.chatbot.views.plain import label, say
 from clients.planner import Mode
 from clients.sdk import Answer, ApiError, Cell, Column
 
 _TABLE_ROWS = 1_000
+_SHOWN_ROWS, _ROW_PX = 6, 35  # of a table; with more, the sentence and the chart scroll out of sight on a phone
 
 
 def show_answer(reply: DataReply, analyst: Analyst, *, url: str, key: str) -> None:
@@ -58,7 +59,11 @@ def _table(answer: Answer, key: str) -> None:
     rows = answer.rows[:_TABLE_ROWS]
     table = {column["name"]: [_cell(row[column["name"]]) for row in rows] for column in answer.columns}
     st.dataframe(
-        table, hide_index=True, key=f"{key}-table", column_config={c["name"]: _heading(c) for c in answer.columns}
+        table,
+        hide_index=True,
+        height="auto" if len(rows) <= _SHOWN_ROWS else (_SHOWN_ROWS + 1) * _ROW_PX + _ROW_PX // 2,
+        key=f"{key}-table",
+        column_config={column["name"]: _heading(column) for column in answer.columns},
     )
     if len(answer.rows) > len(rows):
         st.caption(f"The first {_TABLE_ROWS:,} of {len(answer.rows):,} rows; the CSV has them all.")
@@ -89,7 +94,7 @@ def _definitions(metrics: Sequence[str], analyst: Analyst) -> None:
 
 
 def _tools(request: Mapping[str, Any], analyst: Analyst, *, url: str, key: str) -> None:
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
             "CSV",
             data=lambda: analyst.client.query_bytes(request, media_type="text/csv"),
@@ -99,9 +104,13 @@ def _tools(request: Mapping[str, Any], analyst: Analyst, *, url: str, key: str) 
             key=f"{key}-csv",
             on_click="ignore",
         )
-        if st.button("Edit in Explore", icon=":material/tune:", key=f"{key}-explore"):
-            st.session_state[TO_EXPLORE] = request
-            st.switch_page(st.session_state[PAGES]["explore"])
+        edit = {TO_EXPLORE: request}
+        st.button(
+            "Edit in Explore",
+            icon=":material/tune:",
+            key=f"{key}-explore",
+            on_click=lambda: st.session_state.update(edit),
+        )
         is_open = st.toggle("Show request", key=f"{key}-request")
     if is_open:
         show_request(request, analyst, url=url)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import streamlit as st
 
 from clients.chatbot.desk import Desk
+from clients.chatbot.views.places import REFUSED
 from clients.chatbot.views.plain import label, quote, say
 from clients.documents.errors import DocumentRefused
 from clients.documents.reply import DocumentReply
 
 _UPLOADS = "uploads"  # counts them: a new number is a new, empty field
-_REFUSED = "refused"
 
 
 def show_library(desk: Desk) -> None:
@@ -32,10 +32,15 @@ def show_library(desk: Desk) -> None:
                 pages = "1 page" if document.pages == 1 else f"{document.pages} pages"
                 empty = f", {document.empty_pages} of them without text" if document.empty_pages else ""
                 say(f"{document.name} · {pages}{empty}")
-                if st.button("Delete", key=f"forget-{document.name}", icon=":material/delete:", type="tertiary"):
-                    desk.delete_document(document.name)
-                    st.rerun()
-    for name, why in st.session_state.get(_REFUSED, {}).items():
+                st.button(
+                    "Delete",
+                    key=f"forget-{document.name}",
+                    icon=":material/delete:",
+                    type="tertiary",
+                    on_click=desk.delete_document,
+                    args=(document.name,),
+                )
+    for name, why in st.session_state.get(REFUSED, {}).items():
         st.error(label(f"{name}: {why}"), icon=":material/error:")
 
 
@@ -47,7 +52,7 @@ def _take(desk: Desk, files: dict[str, bytes]) -> None:
                 desk.library.add(name, content)
             except DocumentRefused as error:
                 refused[name] = f"{error.message} {error.hint}"
-    st.session_state[_REFUSED] = refused
+    st.session_state[REFUSED] = refused
     st.session_state[_UPLOADS] = st.session_state.get(_UPLOADS, 0) + 1
     st.rerun()
 

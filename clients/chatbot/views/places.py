@@ -9,7 +9,8 @@ from clients.chatbot.desk import Desk
 PAGES = "pages"
 DESK = "desk"
 TO_EXPLORE = "to_explore"  # a request that the page Explore is to begin with
-TO_ASK = "to_ask"  # a question that a button stands for
+TO_ASK = "to_ask"  # questions on a topic that were typed, or stand on a button, and wait to be answered
+REFUSED = "refused"  # files that were not taken, and why; said until the next question
 
 
 def current_desk() -> Desk:

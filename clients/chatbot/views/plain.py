@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from html import escape
 
 import streamlit as st
 
-_JOINER = "\N{WORD JOINER}"  # has no width; what it parts is no address any more
-_ADDRESS = re.compile(r"(://|\bwww(?=\.)|@)", re.IGNORECASE)
-_MARK = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:&])")
+from clients.literal import literal_markdown as label
 
-
-def label(text: str) -> str:
-    """The text as Markdown that shows it letter by letter, for buttons and headings."""
-    return _MARK.sub(r"\\\1", _ADDRESS.sub(rf"\1{_JOINER}", " ".join(text.split())))
+__all__ = ["label", "quote", "say"]
 
 
 def say(text: str) -> None:

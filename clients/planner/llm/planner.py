@@ -9,25 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotInTime
 from dataclasses import replace
 from datetime import date
 from functools import cache
 from importlib.resources import files
-from threading import Thread
 from typing import Any
 
 from pydantic import ValidationError
 
+from clients.literal import without_links
 from clients.planner.checks import check
 from clients.planner.errors import Unanswerable
 from clients.planner.keyless import KeylessPlanner
 from clients.planner.llm.address import check_address
 from clients.planner.llm.errors import AddressRefused, ModelFailed, ModelUnreachable, ModelUnusable
 from clients.planner.llm.exchange import Exchange, Message, RepliesNotSupported, Reply, ToolCall, exchange
+from clients.planner.llm.in_time import in_time
 from clients.planner.llm.replies import PlanReply, ValuesCall, plan_schema
 from clients.planner.plan import Action, Mode, Plan
 from clients.planner.snapshot import Snapshot
@@ -39,8 +37,6 @@ _MOST_REPAIRS = 1
 _SHOWN_VALUES = 30  # of a dimension in the prompt; more are looked up
 _MOST_TEXT, _MOST_CHOICES = 500, 4
 _GRACE_S = 1.0  # past the time-out, for the loop to end
-_LINKS = re.compile(r"\b[a-z][a-z0-9+.-]*://\S*|//\S+|\bwww\.\S+|\b(?:data|javascript|mailto|file):\S*", re.IGNORECASE)
-_MARKUP = re.compile(r"[\[\]<>`\\\x00-\x1f\x7f]+")
 
 
 class LlmPlanner:
@@ -68,20 +64,10 @@ class LlmPlanner:
             return replace(self._keyless.plan(turns, as_of=as_of), mode=Mode.FALLBACK)
 
     def _asked(self, turns: Sequence[str], snapshot: Snapshot) -> Plan:
-        """The model's plan, from a thread of its own: the caller may have a loop, and a name may resolve for long."""
-        future: Future[Plan] = Future()
-
-        def ask() -> None:
-            try:
-                future.set_result(asyncio.run(_planned(turns, snapshot, self._settings)))
-            except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-                future.set_exception(error)
-
-        Thread(target=ask, daemon=True).start()
-        try:
-            return future.result(self._settings.timeout_s + _GRACE_S)
-        except (NotInTime, TimeoutError) as error:
-            raise ModelUnreachable("no plan in time") from error
+        """The model's plan; a name may resolve for longer than a loop can be stopped, hence the grace."""
+        return in_time(
+            lambda: asyncio.run(_planned(turns, snapshot, self._settings)), self._settings.timeout_s + _GRACE_S
+        )
 
 
 async def _planned(turns: Sequence[str], snapshot: Snapshot, settings: LlmSettings) -> Plan:
@@ -183,8 +169,7 @@ def _checked(reply: PlanReply, snapshot: Snapshot) -> Plan:
 
 
 def _plain(text: str) -> str:
-    """The model's text without links and markup: it may repeat what somebody planted in a value or question."""
-    return " ".join(_MARKUP.sub(" ", _LINKS.sub("…", text)).split())[:_MOST_TEXT]
+    return without_links(text)[:_MOST_TEXT]
 
 
 def _json_in(content: str) -> str:

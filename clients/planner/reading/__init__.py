@@ -30,12 +30,13 @@ _PASSES: tuple[Callable[[Board], None], ...] = (
     names.read_metrics,
     names.read_rest_of_dimensions,
     names.read_partial_names,
+    names.read_averages,
     names.doubt_unconnected_metrics,
 )
 # Connectives: they say how the rest belongs together, and may be left over.
 _CONNECTIVES = frozenset(
     ("filler", "noun", "by", "for", "from", "to", "and", "which", "follow", "add", "drop", "all", "split")
-).union(("compare", "change", "rank", "this", "eq", "sort", "trend"))
+).union(("compare", "change", "rank", "this", "eq", "sort", "trend", "as"))
 
 
 def read_turn(items: Sequence[Item], index: Index, snapshot: Snapshot) -> Draft:
@@ -77,7 +78,7 @@ def _cue(board: Board) -> Cue:
     for kind, meant in cues.items():
         if board.has(kind):
             cue |= meant
-    if board.items and board.sense(0, "and", "by"):
+    if board.items and board.sense(0, "and", "by", "as"):
         cue |= Cue.FOLLOWS
     return cue
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from clients.literal import without_links
 from clients.planner.draft import Condition, Ranking, Scalar, Versus
 from clients.planner.errors import Unanswerable
 from clients.planner.index import Index, Sense
@@ -94,7 +95,7 @@ class Board:
 
     def refuse(self, spans: Sequence[Span]) -> NoReturn:
         """Raise, as nobody knows what these words mean here."""
-        words = ", ".join(f"“{span.text}”" for span in spans[:5])
+        words = ", ".join(f"“{without_links(span.text) or '…'}”" for span in spans[:5])
         usual = [self.snapshot.metrics[name]["label"] for name in self.snapshot.usual_metrics[:4]]
         raise Unanswerable(
             f"I do not know what {words} means here.",

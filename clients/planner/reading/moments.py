@@ -18,7 +18,7 @@ def read_times(board: Board) -> None:
         if board.sense(place - 1, "versus"):
             board.take(place - 1)
             board.found.versus = Versus(days=time.days)
-        elif time.when is When.EARLIER and board.found.time is not None:
+        elif time.when is When.EARLIER and (board.found.time is not None or board.has("compare")):
             board.found.versus = Versus()
         elif board.found.time is None:
             board.found.time = time

@@ -138,10 +138,20 @@ def read_partial_names(board: Board) -> None:
     speaking = board.index.metrics_speaking_of([*words, *wider])
     if not speaking:  # "share of revenue" is no metric, though there are other shares
         return
+    if len(speaking) == 1 and set(speaking) <= {board.found.metrics[place] for place in near}:
+        board.take(*unknown)  # "distinct buyers": more words for what is named already
+        return
     for place in near:
         del board.found.metrics[place]
     board.found.candidates = tuple(sorted(speaking, key=board.snapshot.usual_metrics.index))
     board.take(*unknown)
+
+
+def read_averages(board: Board) -> None:
+    """Take "on average" beside metrics that are averages anyway; of others nobody knows over what."""
+    metrics = board.found.metrics.values()
+    if metrics and all(board.snapshot.metrics[name]["type"] == "ratio" for name in metrics):
+        board.take(*board.places("on_average"))
 
 
 def _word(board: Board, place: int) -> str:

@@ -144,10 +144,27 @@ def _limit(board: Board, place: int) -> int:
             if number < 1 or span.words[0].is_percent:
                 board.refuse((span,))
             return number
+    if (counted := _counted(board)) is not None:
+        return counted
     ranked = next((board.span(near) for near in board.places("dimension", "unit")), None)
     if ranked is None:
         return 1 if board.has("grain") else _DEFAULT_LIMIT
     return 1 if not is_plural_span(ranked) else _DEFAULT_LIMIT
+
+
+def _counted(board: Board) -> int | None:
+    """The number before what is ranked, where the rank stands behind: "5 locations with the lowest …"."""
+    for near in board.places("number", "cardinal"):
+        span, name, unit = board.span(near), board.dimension(near + 1), board.sense(near + 1, "unit")
+        if span is None or not board.is_plural(near + 1) or not (name or unit):
+            continue
+        number = _scalar(span)
+        if not isinstance(number, int) or number < 1 or span.words[0].is_percent:
+            return None
+        board.take(near)
+        board.group(near + 1, name or f"{METRIC_TIME}__{unit.value if unit else ''}")
+        return number
+    return None
 
 
 def _group_the_ranked(board: Board, place: int, *, is_amount: bool) -> None:

@@ -1,0 +1,1 @@
+"""One page about a period, whose every number comes from a request that it lists."""
