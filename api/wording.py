@@ -42,7 +42,7 @@ _STEPS: Mapping[str, Mapping[Transport, str]] = {
         Transport.GRAPHQL: "the query segments",
         Transport.FLIGHT: "customer__segment_name in a query's group_by",
     },
-    r"GET /v1/backtests\b": {Transport.GRAPHQL: "the query backtests"},
+    r"GET /v1/backtests\b": {Transport.GRAPHQL: "the query backtests", Transport.FLIGHT: "the backtests of REST"},
     r"unproven=true": {Transport.GRAPHQL: "unproven: true"},
     r"GET /v1/saved-queries\b": {
         Transport.GRAPHQL: "the query savedQueries",

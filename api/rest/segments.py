@@ -26,9 +26,9 @@ from api.segments import Segments
 
 
 class _SegmentNumber(Convertor[int]):
-    """A few digits in a path, so that `/v1/segments/score` is not taken for a segment."""
+    """A few digits in a path, so that `/v1/segments/score` is not taken for a segment; spelt in one way alone."""
 
-    regex = "[0-9]{1,9}"
+    regex = "0|[1-9][0-9]{0,8}"
 
     def convert(self, value: str) -> int:
         return int(value)

@@ -6,12 +6,14 @@ A new operation is provoked without a word here. A status of a new kind needs a 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
+import pyarrow as pa
 import sqlalchemy as sa
 from fastapi import FastAPI
 
@@ -19,6 +21,7 @@ from api.keys import ApiKeys
 from api.main import create_app
 from api.settings import Settings
 from api.state import open_state
+from api.warehouse import Flight, Statement
 from tests.conftest import connect
 from tests.contract.served import PROBLEM, Asked, Contract, Operation, follow
 
@@ -75,16 +78,15 @@ async def staged(publications: Path, home: Path) -> AsyncIterator[Stage]:
             await started(publication_dir=home / "empty", state_url=_url(home / "unpublished.db")),
             _keys(home / "unpublished.db")["admin"],
         )
-        hurried = await client(
-            await started(
-                query_timeout_s=0.000_001,
-                export_timeout_s=0.000_001,
-                body_timeout_s=0.05,
-                deferred_running=0,
-                state_url=_url(home / "hurried.db"),
-            ),
-            _keys(home / "hurried.db")["admin"],
+        hurry = await started(
+            query_timeout_s=0.000_001,
+            export_timeout_s=0.000_001,
+            body_timeout_s=0.05,
+            deferred_running=0,
+            state_url=_url(home / "hurried.db"),
         )
+        _slow_down(hurry)
+        hurried = await client(hurry, _keys(home / "hurried.db")["admin"])
         forgetful = await client(await started(state_url=_url(home / "forgetful.db")), keys["admin"])
         _forget(home / "forgetful.db")
         yield Stage(
@@ -121,6 +123,19 @@ def _forget(state: Path) -> None:
     tables.reflect(engine)
     tables.drop_all(engine)
     engine.dispose()
+
+
+def _slow_down(app: FastAPI) -> None:
+    """Make every statement of the application take a while: on a busy machine a short one may be done in no time."""
+    with app.state.semantic_layer._served.lease() as publication:  # noqa: SLF001 - from outside nothing is slow enough
+        engine = publication.warehouse._engine  # noqa: SLF001
+    run = engine.run
+
+    def slowly(statement: Statement, flight: Flight) -> pa.Table:
+        time.sleep(0.02)
+        return run(statement, flight)
+
+    engine.run = slowly
 
 
 Way = Callable[[Stage, Operation, Asked], Awaitable[httpx.Response]]
