@@ -59,7 +59,7 @@ def build(app: Path) -> None:
                 *sources, target = value.split()
                 for source in sources:
                     place = app / target
-                    place = place / source if target == "./" else place
+                    place = place / Path(source).name if target == "./" else place  # as Docker does
                     place.parent.mkdir(parents=True, exist_ok=True)
                     copy = ["cp", "-r", str(REPOSITORY / source), str(place)]
                     subprocess.run(copy, check=True)
