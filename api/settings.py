@@ -236,6 +236,13 @@ class Settings(BaseSettings):
             SnowflakeAccount.of(url)
         return text
 
+    @field_validator("redis_url")
+    @classmethod
+    def _a_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        if url and not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return url
+
     @field_validator("failures_exempt")
     @classmethod
     def _networks(cls, texts: str) -> str:

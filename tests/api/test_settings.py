@@ -37,6 +37,7 @@ def test_the_defaults_are_those_of_a_laptop() -> None:
         ("INSIGHT_MAX_ROWS", "4.75"),
         ("INSIGHT_MAX_BODY_BYTES", "17"),
         ("INSIGHT_ENGINE_MEMORY_MB", "19"),
+        ("INSIGHT_REDIS_URL", "http://:hunter2@127.0.0.1:6379"),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_the_variable_and_hides_the_value(
