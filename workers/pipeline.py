@@ -21,7 +21,7 @@ from api.snowflake_engine import SnowflakeSessions
 from api.warehouse import EngineLimits
 from workers.build_database import BuildDatabase
 from workers.duckdb_build import DuckDbBuild
-from workers.errors import PipelineBusyError, PublicationError, SourceError
+from workers.errors import PipelineBusyError, PublicationError, SegmentsError, SourceError
 from workers.ingest import FileReport, LoadProgress, LoadReport, LoadStatus, ingest
 from workers.locations import DuckDbFile, read_location
 from workers.messages import TOPICS
@@ -229,7 +229,13 @@ class Pipeline:
         if not self._settings.segments:
             return built, Models()
         candidate = self._store.candidate(self._database, built, fingerprint=str(sources))
-        learned = learn(candidate, self._settings, builder.project, asking=partial(_tell, watcher))
+        try:
+            learned = learn(candidate, self._settings, builder.project, asking=partial(_tell, watcher))
+        except SegmentsError:
+            # A metric that does not answer may be the cause, and the rehearsal says which one.
+            with self._store.candidate(self._database, built, fingerprint=str(sources)) as folder:
+                _rehearse(folder, self._settings)
+            raise
         later = builder.build(select=(DEPENDENTS,)) if learned.models.segments else None
         return built.amended(later, warnings=learned.notes), learned.models
 

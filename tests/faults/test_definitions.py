@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ async def test_definitions_are_exchanged_under_load(
     serve: Serve, synthetic: Published, tmp_path: Path, rounds: int
 ) -> None:
     folder = Path(shutil.copytree(synthetic.settings.publication_dir, tmp_path / "publications"))
-    store = PublicationStore(folder, keep=3)
+    store, rehearse = PublicationStore(folder, keep=3), partial(_rehearse, settings=synthetic.settings)
     service = serve(folder)
     good, is_over = [synthetic.version], asyncio.Event()
     async with service.async_client() as client:
@@ -128,7 +129,7 @@ async def test_definitions_are_exchanged_under_load(
             bad = BAD[nth % len(BAD)]
             with defined(synthetic, tmp_path, bad) as build, pytest.raises(PublicationError):
                 await asyncio.to_thread(
-                    store.publish, DuckDbBuild(synthetic.warehouse), build, fingerprint="bad", rehearse=_rehearse
+                    store.publish, DuckDbBuild(synthetic.warehouse), build, fingerprint="bad", rehearse=rehearse
                 )
             assert store.current() == good[-1], bad.__name__
 
@@ -136,7 +137,7 @@ async def test_definitions_are_exchanged_under_load(
             with defined(synthetic, tmp_path, lambda manifest, name=name: with_a_new_metric(manifest, name)) as build:
                 good.append(
                     await asyncio.to_thread(
-                        store.publish, DuckDbBuild(synthetic.warehouse), build, fingerprint="good", rehearse=_rehearse
+                        store.publish, DuckDbBuild(synthetic.warehouse), build, fingerprint="good", rehearse=rehearse
                     )
                 )
             published_at = time.perf_counter()

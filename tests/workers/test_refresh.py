@@ -184,7 +184,7 @@ def test_whoever_buys_is_put_into_a_segment_anew_and_others_hear_of_it_at_least_
 
     version = pipeline.refresh(SILENT)
 
-    after = store.customer_segments(version)
+    after = store.customer_segments(version, build_database(home))
     assert {customer for customer in after if after[customer] != before.get(customer)} == {lapsed, 77_777_777}
     assert after[lapsed] == 0
     published = Published(data=Path(), settings=home, version=version)
