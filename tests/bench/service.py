@@ -66,12 +66,12 @@ def serving(home: Path, **settings: str) -> Iterator[Running]:
 
 
 @contextmanager
-def running(command: list[str], *, log: Path, env: dict[str, str]) -> Iterator[int]:
-    """The process id of a server at `PORT`, ready to answer."""
-    with (log / "service.log").open("wb") as sink:
+def running(command: list[str], *, log: Path, env: dict[str, str], port: int = PORT) -> Iterator[int]:
+    """The process id of a server at the port, ready to answer."""
+    with (log / f"service-{port}.log").open("wb") as sink:
         process = subprocess.Popen(command, env=env, stderr=sink, cwd=REPOSITORY)
     try:
-        _wait_until_ready(log)
+        _wait_until_ready(log, port)
         yield process.pid
     finally:
         process.terminate()
@@ -88,17 +88,17 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
-def _wait_until_ready(log: Path) -> None:
+def _wait_until_ready(log: Path, port: int) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
-            connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=5)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
             connection.request("GET", "/readyz")
             if connection.getresponse().status == http.HTTPStatus.OK:
                 return
         except OSError:
             time.sleep(0.1)
-    raise SystemExit(f"the service did not become ready; see {log}/service.log")
+    raise SystemExit(f"the service did not become ready; see {log}/service-{port}.log")
 
 
 def _memory_mib(pid: int, field: str) -> float:

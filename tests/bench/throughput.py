@@ -14,6 +14,8 @@ from tests.bench.service import LINES, PORT, Running, published, running, servin
 
 CONNECTIONS = (1, 16, 64)
 SECONDS = 3.0
+BARE_PORT = PORT + 1
+ROUNDS = 7
 SHARE = 0.7  # of the bare route's throughput, which a kept answer has to reach
 PARALLEL = 50
 
@@ -27,19 +29,36 @@ def measure() -> None:
     rows: dict[str, list[Load]] = {}
     with serving(home) as service:
         answer.write_bytes(_ask(question, service.key))
-        rows["kept answer"] = _loads([request("/v1/query", question, key=service.key)])
+        command = [sys.executable, "-m", "tests.bench.bare", str(answer), str(BARE_PORT)]
+        with running(command, log=home, env=dict(os.environ), port=BARE_PORT):
+            kept, bare = _side_by_side(question, key=service.key)
+        rows["kept answer"], rows["bare FastAPI route, same bytes"] = kept, bare
         uncached = [
             request("/v1/query", body, key=service.key, headers="Cache-Control: no-cache\r\n") for body in questions
         ]
         rows["run anew (20 questions in turn)"] = _loads(uncached)
         parallel = put_load(uncached, port=PORT, connections=PARALLEL, seconds=SECONDS)
         memory = _soak(service, uncached)
-    command = [sys.executable, "-m", "tests.bench.bare", str(answer), str(PORT)]
-    with running(command, log=home, env=dict(os.environ)):
-        rows["bare FastAPI route, same bytes"] = _loads([request("/v1/query", question, key="none")])
     _report(rows, answer_bytes=answer.stat().st_size)
     print(f"\n{PARALLEL} uncached queries in parallel: {parallel.failed} failed, p99 {parallel.p99_ms:.0f} ms")
     print(f"\nMemory: {memory}")
+
+
+def _side_by_side(question: bytes, *, key: str) -> tuple[list[Load], list[Load]]:
+    """The loads of kept answers and of the bare route, at each number of connections: of rounds in which the two take
+    turns, that with the median share, so that a moment's noise of the machine weighs on neither."""
+    kept, bare = [request("/v1/query", question, key=key)], [request("/v1/query", question, key="none")]
+    medians: list[tuple[Load, Load]] = []
+    for count in CONNECTIONS:
+        rounds = [
+            (
+                put_load(kept, port=PORT, connections=count, seconds=1),
+                put_load(bare, port=BARE_PORT, connections=count, seconds=1),
+            )
+            for _ in range(ROUNDS + 1)
+        ][1:]  # the first warms up
+        medians.append(sorted(rounds, key=lambda both: both[0].per_second / both[1].per_second)[ROUNDS // 2])
+    return [mine for mine, _ in medians], [theirs for _, theirs in medians]
 
 
 def _soak(service: Running, requests: list[bytes]) -> str:
