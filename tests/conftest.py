@@ -48,11 +48,18 @@ SLOW = (
     "api/test_deferred.py",
     "api/test_hostile_values.py",
     "api/test_caching.py",
+    "metrics/",
+    "contract/",
+    "clients/test_plan_command.py",
+    "api/test_secrets.py",
+    "api/test_tracing.py",
+    "api/test_snowflake_engine.py",
+    "api/graphql/test_hostile_documents.py",
     "dbt/",
     "faults/",
     "e2e/",
 )
-LONGEST_FILES = (*SLOW, "metrics/test_metrics.py", "api/test_comparison.py")
+LONGEST_FILES = (*SLOW, "api/test_comparison.py", "workers/test_ingest.py", "api/test_policy.py")
 # So does whatever needs one of these: a data set that is published for it besides the synthetic one of all tests.
 _DATA_SETS = frozenset({"real", "one", "years", "two"})
 
