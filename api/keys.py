@@ -108,7 +108,9 @@ class ApiKeys:
                 raise UnknownName(f"There is no key {key_id!r}", hint="See: insight keys list", code="unknown_key")
 
     async def authenticate(self, key: str) -> Principal:
-        """Who the key belongs to. What the database said is remembered for 2 s, so a revoked key may live that long.
+        """Who the key belongs to, asked of the database; `recognize` repeats it for 2 s.
+
+        They begin with the asking, so a revoked key may live that long.
 
         Raises
         ------
@@ -117,7 +119,7 @@ class ApiKeys:
         Unavailable
             The state database does not answer.
         """
-        key_hash = _hash(key)
+        key_hash, asked_at = _hash(key), time.monotonic()
         try:
             principal = await asyncio.to_thread(self._look_up, key_hash)
         except Unauthenticated:
@@ -125,11 +127,11 @@ class ApiKeys:
             raise
         if len(self._remembered) >= _REMEMBERED_KEYS:
             self._remembered.clear()
-        self._remembered[key_hash] = (principal, time.monotonic() + _REMEMBERED_S)
+        self._remembered[key_hash] = (principal, asked_at + _REMEMBERED_S)
         return principal
 
     def recognize(self, key: str) -> Principal | None:
-        """Who the key belongs to, as far as `authenticate` has said so within the last 2 s."""
+        """Who the key belongs to, as far as `authenticate` has said so lately: no look-up."""
         known = self._remembered.get(_hash(key))
         return known[0] if known is not None and known[1] > time.monotonic() else None
 
