@@ -186,7 +186,7 @@ def _open_tokens(settings: Settings, policies: PolicySource, closing: AsyncExitS
     url, issuer, audience = settings.jwt_jwks_url, settings.jwt_issuer, settings.jwt_audience
     if url is None or issuer is None or audience is None:  # the settings have all of them or none
         return None
-    keys = IssuerKeys(url)
+    keys = IssuerKeys(url, internal_hosts=settings.internal_hosts)
     closing.push_async_callback(keys.close)
     watch = asyncio.create_task(keys.follow())
     closing.callback(watch.cancel)

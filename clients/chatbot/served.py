@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
+from authlib.integrations.httpx_client import AsyncOAuth2Client
+from authlib.integrations.starlette_client import StarletteOAuth2App
 
 from clients.chatbot.settings import ChatSettings
+from outgoing import GuardedTransport
 
-app = st.App(Path(__file__).with_name("app.py"), secrets=ChatSettings().sign_in_secrets)
+_settings = ChatSettings()
+
+
+class GuardedIssuerClient(AsyncOAuth2Client):  # type: ignore[misc] # authlib has no types
+    """Asks the issuer, and where its discovery document points to, as far as these may be called."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - they are authlib's
+        super().__init__(*args, **options, transport=GuardedTransport(_settings.internal_hosts))
+
+
+# Streamlit makes its client of authlib's class and takes nothing but plain settings: there is no other way in.
+StarletteOAuth2App.client_cls = GuardedIssuerClient
+
+app = st.App(Path(__file__).with_name("app.py"), secrets=_settings.sign_in_secrets)

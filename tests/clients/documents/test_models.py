@@ -40,7 +40,7 @@ def meaning(text: str) -> list[float]:
 
 def model_settings(model: ScriptedModel | None, **given: object) -> LlmSettings:
     url = model.url if model else "http://127.0.0.1:9/v1"
-    chosen = {"model": "scripted", "allowed_hosts": ("127.0.0.1",), "timeout_s": TIMEOUT_S} | given
+    chosen = {"model": "scripted", "INSIGHT_INTERNAL_HOSTS": "127.0.0.1", "timeout_s": TIMEOUT_S} | given
     return LlmSettings(OPENAI_BASE_URL=url, **chosen)
 
 
@@ -200,7 +200,7 @@ def test_an_embedding_server_that_is_slow_is_done_without_in_time(tmp_path: Path
 
 
 def test_an_address_inside_is_a_reply_that_says_what_to_do(tmp_path: Path) -> None:
-    inside = model_settings(None, allowed_hosts=())
+    inside = model_settings(None, INSIGHT_INTERNAL_HOSTS="")
     Library(tmp_path).add("handbook.pdf", made_pdf(PAGES))
     writing = Library(tmp_path, writer=ModelWriter(inside))
     embedding = Library(tmp_path, embedder=OpenAiEmbedder("m", inside))
@@ -208,10 +208,10 @@ def test_an_address_inside_is_a_reply_that_says_what_to_do(tmp_path: Path) -> No
     for library in (writing, embedding):
         reply = library.answer("When are forklifts inspected?")
         assert not reply.is_found
-        assert "INSIGHT_LLM_ALLOWED_HOSTS" in reply.hint
+        assert "INSIGHT_INTERNAL_HOSTS" in reply.hint
     with pytest.raises(NotSearchable, match="not encrypted") as refused:
         embedding.add("other.pdf", made_pdf(["Words."]))
-    assert "INSIGHT_LLM_ALLOWED_HOSTS" in refused.value.hint
+    assert "INSIGHT_INTERNAL_HOSTS" in refused.value.hint
     assert [document.name for document in embedding.documents()] == ["handbook.pdf"]
 
 
