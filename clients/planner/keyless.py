@@ -15,6 +15,7 @@ from clients.planner.errors import Unanswerable, Unclear
 from clients.planner.index import Index
 from clients.planner.plan import Action, Plan
 from clients.planner.reading import read_turn
+from clients.planner.reading.told import listen
 from clients.planner.snapshot import Snapshot
 from clients.planner.spans import Span, cut
 from clients.planner.times import When, read_times
@@ -71,14 +72,16 @@ class KeylessPlanner:
 
     def _understood(self, said: _Said, turn: str, snapshot: Snapshot) -> Draft:
         if (chosen := self._chosen(said, turn, snapshot)) is not None:
-            return replace(said.draft, metrics=(*said.draft.metrics, chosen), candidates=())
+            metrics = tuple(dict.fromkeys((*said.draft.metrics, chosen)))
+            return replace(said.draft, metrics=metrics, candidates=(), is_vague=False)
         words = read_words(turn[: MAX_CHARACTERS + 1])
         if len(turn) > MAX_CHARACTERS or len(words) > _MOST_WORDS:
             raise Unanswerable("That is too long to be sure of every word.", instead="Ask one question at a time.")
         spans = cut(words, self._index)
         _decline(spans, snapshot)
-        draft = read_turn(read_times(spans, snapshot.as_of), self._index, snapshot)
-        if draft.is_empty and draft.when is not When.EARLIER and not draft.cue & Cue.DROPS:
+        told = listen(spans)
+        draft = read_turn(read_times(spans, snapshot.as_of), self._index, snapshot, told)
+        if draft.is_empty and draft.when not in (When.EARLIER, When.YEAR_EARLIER) and not draft.cue & Cue.DROPS:
             raise Unanswerable("I found nothing in it that I could look up.", instead=_examples(snapshot))
         if draft.cue & Cue.DROPS and (said.draft.is_empty or draft.is_empty):
             raise Unanswerable("I found nothing that could be taken away.", instead=_examples(snapshot))

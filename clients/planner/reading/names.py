@@ -117,10 +117,12 @@ def _read_shortened_metrics(board: Board) -> None:
 
 def read_rest_of_dimensions(board: Board) -> None:
     """A dimension without a word that says what for is what is ranked or has a condition, else to be asked back."""
-    is_group = board.found.ranking or board.found.having or board.has("split", "compare")
+    is_group = board.found.ranking or board.found.having or board.has("split", "compare", "add", "drop")
     for place in list(board.places("dimension")):
         if (name := board.dimension(place)) is not None and is_group:
             board.group(place, name)
+        elif name is not None and board.told.has("did") and board.sense(place, "buy"):
+            board.take(place)  # "how many orders did women place"
         elif name is not None:
             board.found.loose.append(name)
             board.take(place)
@@ -128,7 +130,11 @@ def read_rest_of_dimensions(board: Board) -> None:
 
 def read_partial_names(board: Board) -> None:
     """Words that are a part of metrics' names alone: these metrics are candidates."""
-    unknown = [place for place in sorted(board.left) if isinstance(s := board.items[place], Span) and not s.senses]
+    unknown = [
+        place
+        for place in sorted(board.left)
+        if isinstance(s := board.items[place], Span) and all(sense.kind == "average" for sense in s.senses)
+    ]
     words = [_word(board, place) for place in unknown]
     speaking = board.index.metrics_speaking_of(words)
     if not words or not speaking:
@@ -148,10 +154,10 @@ def read_partial_names(board: Board) -> None:
 
 
 def read_averages(board: Board) -> None:
-    """Take "on average" beside metrics that are averages anyway; of others nobody knows over what."""
+    """Take "on average" and "mean" beside metrics that are averages anyway; of others nobody knows over what."""
     metrics = board.found.metrics.values()
     if metrics and all(board.snapshot.metrics[name]["type"] == "ratio" for name in metrics):
-        board.take(*board.places("on_average"))
+        board.take(*board.places("on_average", "average"))
 
 
 def _word(board: Board, place: int) -> str:

@@ -116,6 +116,9 @@ def read_ranking(board: Board) -> None:
         if sense is None:
             continue
         board.take(place)
+        board.found.is_sold = board.found.is_sold or sense.value == "sell"
+        if board.found.ranking is not None and sense.value == "sell":  # "top 5 best sellers"
+            continue
         limit = _limit(board, place)
         board.found.ranking = Ranking(descending=sense.kind == "top", limit=limit)
         _group_the_ranked(board, place, is_amount=sense.value == "amount")
@@ -146,6 +149,8 @@ def _limit(board: Board, place: int) -> int:
             return number
     if (counted := _counted(board)) is not None:
         return counted
+    if board.told.has("where"):
+        return 1
     ranked = next((board.span(near) for near in board.places("dimension", "unit")), None)
     if ranked is None:
         return 1 if board.has("grain") else _DEFAULT_LIMIT

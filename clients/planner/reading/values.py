@@ -24,7 +24,7 @@ def read_values(board: Board) -> None:
     has_metric = bool(board.found.metrics) or any(_is_sure_metric(board, place) for place in board.places("metric"))
     is_excluded, last_taken = False, -2
     groups: dict[str, int] = {}
-    versus = set(board.places("versus"))
+    versus = set(board.places("versus")) | {place for place in board.places("gt", "lt") if board.is_than(place)}
     for place in range(len(board.items)):
         if board.sense(place, "not"):
             is_excluded = _leads_to_value(board, place)
