@@ -13,6 +13,7 @@ from clients.planner.calendars import Days
 from clients.planner.errors import Unclear
 from clients.planner.snapshot import Snapshot
 from clients.planner.times import When
+from clients.planner.words import key_of
 
 METRIC_TIME = "metric_time"
 _DAILY_UP_TO = 31  # days of a trend without a grain; longer ones are by month
@@ -27,6 +28,7 @@ class Cue(Flag):
     ADDS = auto()  # "also", "too": what is named comes to what there is
     BREAKS_DOWN = auto()  # "break it down by": the same for groups
     DROPS = auto()  # "drop the": what is named goes
+    RESTARTS = auto()  # "different question": nothing stays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,7 @@ class Ranking:
     descending: bool
     metric: str | None = None
     limit: int | None = None
+    is_quality: bool = False  # "best" and "worst", which turn around where less is better
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +171,21 @@ def _ranked(draft: Draft, group_by: tuple[str, ...], snapshot: Snapshot) -> dict
         raise Unclear("The highest or lowest of what?", choices=choices)
     field = draft.ranking.metric or draft.metrics[0]
     limit = {} if draft.ranking.limit is None else {"limit": draft.ranking.limit}
-    return {"order_by": [{"field": field, "descending": draft.ranking.descending}], **limit}
+    return {"order_by": [{"field": field, "descending": _is_descending(draft.ranking, field, snapshot)}], **limit}
+
+
+# Words of labels. A discount may be a cost, or what brings customers in: nobody can tell whether less is better.
+_LESS_IS_BETTER = frozenset(("churn", "churned", "attrition", "lost", "cost", "lapsed", "refund"))
+_UNCERTAIN = frozenset(("discount", "tax", "delivery", "charge", "spend", "volatility", "variance", "price"))
+
+
+def _is_descending(ranking: Ranking, metric: str, snapshot: Snapshot) -> bool:
+    words = frozenset(key_of(snapshot.metrics[metric]["label"])) if ranking.is_quality else frozenset()
+    if words & _LESS_IS_BETTER:
+        return not ranking.descending
+    if words & _UNCERTAIN and "return" not in words:  # return on ad spend
+        raise Unclear("Is more of it better?", choices=["highest first", "lowest first"])
+    return ranking.descending
 
 
 def _open_start(draft: Draft) -> tuple[Condition, ...]:

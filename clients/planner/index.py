@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ _COMMON_COUNT = 100
 _SHORTEST_REPAIRED = 3
 _TWO_ERRORS_FROM = 8  # letters; below, two errors leave too little of the word
 _MOST_REPAIRS = 3
+_OVER = re.compile(r"\b(\w+) over \1\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,8 @@ def _named(snapshot: Snapshot) -> Iterator[tuple[str, Sense]]:
     for name, metric in snapshot.metrics.items():
         for phrase in (name, metric["label"], *metric["synonyms"]):
             yield phrase, Sense(kind="metric", name=name)
+            if _OVER.search(phrase):  # people say "month on month", too
+                yield _OVER.sub(r"\1 on \1", phrase), Sense(kind="metric", name=name)
     for name, dimension in snapshot.dimensions.items():
         for phrase in (name, dimension["label"], *dimension["synonyms"]):
             yield phrase, Sense(kind="dimension", name=name)

@@ -87,6 +87,7 @@ class KeylessPlanner:
             raise Unanswerable("I found nothing that could be taken away.", instead=_examples(snapshot))
         is_answer = bool(said.offered) and not (draft.group_by or draft.where or draft.days)
         is_new = bool(draft.metrics or draft.candidates) and draft.cue is Cue.NONE and not is_answer
+        is_new = is_new or Cue.RESTARTS in draft.cue
         return draft if is_new or said.draft.is_empty else laid_over(said.draft, draft, snapshot)
 
     def _chosen(self, said: _Said, turn: str, snapshot: Snapshot) -> str | None:
@@ -114,7 +115,8 @@ def _decline(spans: Sequence[Span], snapshot: Snapshot) -> None:
         raise Unanswerable("The data say what happened, not why.", instead=instead)
     if "forecast" in kinds:
         raise Unanswerable(f"The data end on {snapshot.as_of}; nothing here looks ahead.", instead=instead)
-    if "definition" in kinds and named:
+    words = {word.text for span in spans for word in span.words}
+    if ("definition" in kinds or ("meaning" in kinds and "what" in words)) and named:
         raise Unanswerable(f"{label}: {snapshot.metrics[named[0]]['description']}", instead="")
     if "advice" in kinds:
         raise Unanswerable("That is for you to judge.", instead=instead)

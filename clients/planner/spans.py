@@ -16,7 +16,10 @@ _UNKNOWN_COST, _REPAIR_COST, _SKIP_COST, _NUMBER_COST = 100.0, 0.4, 0.8, 0.4
 _FILLER_COST, _PHRASE_COST = 0.3, 0.25
 _MOST_SKIPPED = 2  # fillers within a name, as in "coupons that were used"
 # Classes of fillers that tell something where nothing else does (reading/told.py).
-TELLING = ("amount", "many", "manner", "earn", "sell", "buy", "spend_on", "where", "when", "did", "people", "win")
+TELLING = (
+    "amount", "buy", "did", "earn", "manner", "many", "one_of", "people", "sell", "spend_on", "what", "when", "where",
+    "win",
+)  # fmt: skip
 _SILENT = frozenset(("filler", *TELLING))
 
 

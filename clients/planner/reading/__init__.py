@@ -41,11 +41,12 @@ _PASSES: tuple[Callable[[Board], None], ...] = (
     implied.read_metric,
     implied.read_places,
     moments.read_more,
+    names.read_currencies,
 )
 # Connectives: they say how the rest belongs together, and may be left over.
 _CONNECTIVES = frozenset(
     ("filler", "noun", "by", "for", "from", "to", "and", "which", "follow", "add", "drop", "all", "split")
-).union(("compare", "change", "grow", "rank", "this", "eq", "sort", "trend", "as", "vague"))
+).union(("compare", "change", "grow", "rank", "this", "eq", "sort", "trend", "as", "vague", "new_question"))
 
 
 def read_turn(items: Sequence[Item], index: Index, snapshot: Snapshot, told: Told) -> Draft:
@@ -86,7 +87,13 @@ def read_turn(items: Sequence[Item], index: Index, snapshot: Snapshot, told: Tol
 
 
 def _cue(board: Board) -> Cue:
-    cues = {"follow": Cue.FOLLOWS, "add": Cue.ADDS, "split": Cue.BREAKS_DOWN, "drop": Cue.DROPS}
+    cues = {
+        "follow": Cue.FOLLOWS,
+        "add": Cue.ADDS,
+        "split": Cue.BREAKS_DOWN,
+        "drop": Cue.DROPS,
+        "new_question": Cue.RESTARTS,
+    }
     cue = Cue.NONE
     for kind, meant in cues.items():
         if any(not (kind == "drop" and _is_fall(board, place)) for place in board.places(kind)):

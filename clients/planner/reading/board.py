@@ -31,6 +31,8 @@ class Found:
         Whether what is ranked is ranked by how much of it was sold.
     is_instead
         Whether something is said to take the place of something else.
+    is_compared
+        Whether values are set against each other.
     """
 
     metrics: dict[int, str] = field(default_factory=dict)
@@ -47,6 +49,7 @@ class Found:
     is_trend: bool = False
     is_sold: bool = False
     is_instead: bool = False
+    is_compared: bool = False
     everywhere: list[str] = field(default_factory=list)
 
 

@@ -93,9 +93,13 @@ def read_metric(board: Board) -> None:
         implied = (board.named("metric", "units", "sold"),)
     elif told.has("many"):
         implied = (_counted(board),)
-    elif told.is_sure_of_earning or (told.has("amount") and told.has("earn")) or _is_spent_by_customers(board):
+    elif (
+        told.is_sure_of_earning
+        or (told.has("earn") and (told.has("amount", "what") or found.having))
+        or _is_spent_by_customers(board)
+    ):
         implied = (_earned(board),)
-    elif told.has("amount") and told.has("sell"):
+    elif told.has("amount", "what") and told.has("sell"):
         implied = (_earned(board), board.named("metric", "units", "sold"))
     known = tuple(name for name in implied if name is not None)
     if len(known) == 1:

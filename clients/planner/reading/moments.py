@@ -97,5 +97,5 @@ def read_growth(board: Board) -> None:
 
 def read_more(board: Board) -> None:
     """Take "more" where something is compared: "more orders than last month"."""
-    if board.found.versus is not None or board.has("compare"):
+    if board.found.versus is not None or board.found.is_compared or board.has("compare"):
         board.take(*board.places("more"))
