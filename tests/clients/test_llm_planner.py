@@ -14,7 +14,7 @@ from clients.planner.llm import LlmPlanner
 from clients.settings import LlmReplies, LlmSettings
 from outgoing import AddressRefused
 from tests.clients.asked import read_questions
-from tests.clients.scripted import Line, Script, ScriptedModel, always, in_turn, scripted, submits
+from tests.clients.scripted import FAULTS, Line, Script, ScriptedModel, always, in_turn, scripted, submits
 
 REVENUE = {
     "action": "query",
@@ -146,21 +146,6 @@ def test_the_tokens_of_a_plan_are_bounded(snapshot: Snapshot) -> None:
 
     assert (long.mode, poor.mode) == (Mode.FALLBACK, Mode.FALLBACK)
     assert model.requests == []  # the catalog alone is more
-
-
-FAULTS = {
-    "refuses": always(Line(status=401)),
-    "is busy": always(Line(status=429, headers={"Retry-After": "60"})),
-    "fails": always(Line(status=500)),
-    "is slow": always(Line(wait_s=30)),
-    "trickles": always(Line(content="a" * 700, pause_s=0.3)),
-    "is no model": always(Line(raw=b"<html>hello</html>", headers={"Content-Type": "text/html"})),
-    "streams garbage": always(Line(raw=b"data: {]\n\n", headers={"Content-Type": "text/event-stream"})),
-    "streams another thing": always(Line(raw=b'data: {"a": 1}\n\n', headers={"Content-Type": "text/event-stream"})),
-    "says nothing": always(Line()),
-    "says nonsense": always(Line(content="I am a teapot.")),
-    "redirects": always(Line(status=307, headers={"Location": "http://127.0.0.1:9/v1/chat/completions"})),
-}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -16,7 +16,7 @@ from clients.documents.library import Library
 from clients.documents.writing import ModelWriter
 from clients.settings import LlmSettings
 from tests.clients.documents.made import made_pdf
-from tests.clients.scripted import Body, Line, Script, ScriptedModel, always, scripted
+from tests.clients.scripted import FAULTS, Body, Line, Script, ScriptedModel, always, scripted
 
 PAGES = (
     "Returns. Customers may send goods back within 45 days of delivery. The parcel label is printed at home.",
@@ -160,20 +160,6 @@ def test_what_a_model_does_not_find_is_not_in_the_documents(opened: Open) -> Non
     reply = library.answer("How many days do customers have to send goods back?")
 
     assert (reply.is_found, reply.text, reply.passages) == (False, "That is not in the documents.", ())
-
-
-FAULTS = {
-    "refuses": always(Line(status=401)),
-    "is busy": always(Line(status=429, headers={"Retry-After": "60"})),
-    "fails": always(Line(status=500)),
-    "is slow": always(Line(wait_s=30)),
-    "trickles": always(Line(content="a" * 700, pause_s=0.3)),
-    "is no model": always(Line(raw=b"<html>hello</html>", headers={"Content-Type": "text/html"})),
-    "streams garbage": always(Line(raw=b"data: {]\n\n", headers={"Content-Type": "text/event-stream"})),
-    "says nothing": always(Line()),
-    "says nonsense": always(Line(content="I am a teapot.")),
-    "redirects": always(Line(status=307, headers={"Location": "http://127.0.0.1:9/v1/chat/completions"})),
-}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
