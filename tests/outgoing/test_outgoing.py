@@ -8,14 +8,26 @@ import ssl
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import httpx2
 import pytest
 import trustme
+from authlib.integrations.starlette_client import StarletteOAuth2App
 
+from api.errors import Unavailable
+from api.issuer import IssuerKeys
+from clients.chatbot.served import guard_sign_in
+from clients.chatbot.settings import ChatSettings
 from outgoing import AddressRefused, GuardedTransport, check_url, checked_addresses, is_internal
 from tests.conftest import REPOSITORY
+from workers.errors import ApiRefused
+from workers.producers.coingecko import CoinGecko
+from workers.producers.ledger import Ledger
+from workers.producers.polling import Poller
+from workers.producers.sources import Api
 
 INTERNAL = (
     "127.0.0.1",
@@ -353,3 +365,46 @@ def test_every_way_out_is_guarded_but_that_to_the_service_itself() -> None:
         "clients/sdk/asynchronous.py": False,
         "clients/sdk/synchronous.py": False,
     }
+
+
+@pytest.fixture
+def _sign_in_as_before() -> Iterator[None]:
+    usual = StarletteOAuth2App.client_cls
+    yield
+    StarletteOAuth2App.client_cls = usual
+
+
+@pytest.mark.usefixtures("_sign_in_as_before")
+async def test_an_issuer_leads_the_sign_in_no_further_than_it_may_go_itself() -> None:
+    guard_sign_in(ChatSettings(INSIGHT_INTERNAL_HOSTS="127.0.0.1"))
+    with place() as issuer:
+        async with StarletteOAuth2App.client_cls(client_id="chat", client_secret="s") as client:
+            answered = await client.request("GET", f"http://127.0.0.1:{issuer.port}/discovery", withhold_token=True)
+            for endpoint in (f"http://localhost:{issuer.port}/token", "https://169.254.169.254/token"):
+                with pytest.raises(AddressRefused):
+                    await client.fetch_token(endpoint, code="code")
+
+    assert answered.status_code == 200
+    assert [path for _, path in issuer.asked] == ["/discovery"]
+
+
+async def test_a_source_inside_is_refused_for_good_and_an_issuer_inside_is_lost(tmp_path: Path) -> None:
+    with place() as inside:
+        reached = Api(url=f"https://127.0.0.1:{inside.port}", key=None, every=timedelta(seconds=1), budgets=())
+        async with httpx2.AsyncClient(transport=GuardedTransport(())) as client:
+            poller = Poller(
+                CoinGecko(), reached, client=client, ledger=Ledger(tmp_path / "ledger.db"), send=send_nothing
+            )
+            with pytest.raises(ApiRefused, match="internal") as refused:
+                await poller.ask(CoinGecko().questions()[0])
+        keys = IssuerKeys(f"https://127.0.0.1:{inside.port}/keys")
+        with pytest.raises(Unavailable):
+            await keys.find("first", "ES256")
+        await keys.close()
+
+    assert "INSIGHT_INTERNAL_HOSTS" in refused.value.hint
+    assert inside.asked == []
+
+
+async def send_nothing(messages: Sequence[object]) -> None:
+    """Take the messages, and leave them."""
