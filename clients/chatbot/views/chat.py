@@ -26,13 +26,15 @@ _TO_THE_LAST_QUESTION = """<script>/* {turn} */
   const again = () => {{
     const asked = [...document.querySelectorAll('[data-testid="stChatMessage"]')].at(-2);
     const top = asked?.getBoundingClientRect().top;
+    // A wheel ends the scrolling of Streamlit's own that is under way, which would go on to the end otherwise.
+    asked?.closest('[data-testid="stAppScrollToBottomContainer"]')?.dispatchEvent(new WheelEvent("wheel"));
     if (asked) {{ asked.style.scrollMarginTop = "4rem"; asked.scrollIntoView({{block: "start"}}); }}
     if (asked && Math.abs(asked.getBoundingClientRect().top - top) > 2) left = 50;
     if (left-- > 0 && most-- > 0) timer = setTimeout(again, 100);
   }};
   again();
   for (const kind of ["wheel", "touchstart", "keydown", "pointerdown"])
-    addEventListener(kind, () => clearTimeout(timer), {{once: true, capture: true}});
+    addEventListener(kind, (event) => event.isTrusted && clearTimeout(timer), {{capture: true}});
 }})();
 </script>"""
 _TOPIC = "topic"
