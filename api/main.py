@@ -77,7 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.traffic = Traffic(most=settings.max_requests)
     app.add_middleware(Envelope, traffic=app.state.traffic, patience=_patience(settings))
     problems.install(app)
-    for part in (catalog, queries, deferred, exports, segments, outlook, operations):
+    for part in (queries, catalog, deferred, exports, segments, outlook, operations):
         app.include_router(part.router)
     app.include_router(endpoint.create_router(environment_id=settings.environment_id))
     contract.describe(app)
