@@ -61,9 +61,17 @@ def _serve(port: int, record: Path) -> None:
             connection._duck_conn.interrupt()
         return server.JSONResponse({"success": True, "data": None, "code": None, "message": None})
 
+    def end_transactions(request: Any) -> Any:
+        for session in server.sessions.values():
+            if session.database == request.path_params["database"] and session._in_transaction:
+                session._duck_conn.rollback()
+                session._in_transaction = False
+        return server.JSONResponse({"success": True})
+
     own = {"/queries/v1/query-request": query, "/queries/v1/abort-request": abort}
     routes = [
-        server.Route(each.path, own.get(each.path, each.endpoint), methods=each.methods) for each in server.routes
+        server.Route("/emulator/end-transactions/{database}", end_transactions, methods=["POST"]),
+        *(server.Route(each.path, own.get(each.path, each.endpoint), methods=each.methods) for each in server.routes),
     ]
     uvicorn.run(server.Starlette(routes=routes), host="127.0.0.1", port=port, log_level="warning")
 
