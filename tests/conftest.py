@@ -55,7 +55,6 @@ SLOW = (
     "api/test_secrets.py",
     "api/test_tracing.py",
     "api/test_snowflake_engine.py",
-    "workers/test_snowflake_only.py",
     "api/graphql/test_hostile_documents.py",
     "api/test_hostile_names.py",
     "api/test_bad_input.py",
@@ -64,9 +63,17 @@ SLOW = (
     "faults/",
     "e2e/",
 )
-LONGEST_FILES = (*SLOW, "api/test_comparison.py", "workers/test_ingest.py", "api/test_policy.py")
-# So does whatever needs one of these: a data set that is published for it besides the synthetic one of all tests.
-_DATA_SETS = frozenset({"real", "one", "years", "two"})
+LONGEST_FILES = (
+    *SLOW,
+    "workers/test_publish.py",
+    "workers/test_sinks.py",
+    "api/test_comparison.py",
+    "workers/test_ingest.py",
+    "api/test_policy.py",
+)
+# So does whatever needs one of these: a data set that is published for it besides the synthetic one of all tests, or
+# the emulated Snowflake.
+_DEAR = frozenset({"real", "one", "years", "two", "snowflake"})
 
 SILENT = Watcher(loading=lambda _: None, loaded=lambda _: None, building=lambda _: None, built=lambda _: None)
 
@@ -80,7 +87,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((place for place, name in enumerate(LONGEST_FILES) if path.startswith(name)), len(LONGEST_FILES))
 
     for item in items:
-        if rank(item) < len(SLOW) or _DATA_SETS & _needs(item):
+        if rank(item) < len(SLOW) or _DEAR & _needs(item):
             item.add_marker(pytest.mark.slow)
     items.sort(key=rank)
 

@@ -27,8 +27,8 @@ from workers.sinks import open_warehouse
 
 Rows = list[tuple[Any, ...]]  # Any: of a SELECT, whose columns differ
 
-KINDS: Final = ("duckdb", pytest.param("snowflake", marks=pytest.mark.slow))
-"""Both, as the parameters of a fixture; the emulator's are left to `make test-slow`."""
+KINDS: Final = ("duckdb", "snowflake")
+"""Both, as the parameters of a fixture."""
 
 
 class Site(Protocol):
