@@ -20,7 +20,7 @@ from tests import sites
 from tests.conftest import REPOSITORY, Published
 from tests.sites import Site, copy_name
 from workers.errors import PublicationError
-from workers.pipeline import Pipeline, build_database
+from workers.pipeline import Pipeline, _rehearse, build_database
 from workers.publish import PublicationStore
 from workers.settings import WorkerSettings
 from workers.transform import BuildResult
@@ -142,6 +142,25 @@ def test_a_version_refused_at_its_rehearsal_leaves_no_trace(publisher: Publisher
     with pytest.raises(PublicationError):
         publisher.publish(refuse)
     assert publisher.store.current() == first
+    publisher.assert_only(first)
+
+
+def test_a_definition_that_does_not_fit_the_marts_is_refused_at_the_rehearsal_and_named(publisher: Publisher) -> None:
+    first = publisher.publish()
+
+    def damaged(candidate: Path) -> None:
+        manifest = json.loads((candidate / "semantic_manifest.json").read_text())
+        measures = (measure for model in manifest["semantic_models"] for measure in model["measures"])
+        next(measure for measure in measures if measure["expr"] == "quantity")["expr"] = "quantity_sold"
+        (candidate / "semantic_manifest.json").write_text(json.dumps(manifest))
+        _rehearse(candidate, publisher.settings)
+
+    with pytest.raises(
+        PublicationError, match=r"(?i)(units_sold|units_per_transaction) does not.*quantity_sold"
+    ) as caught:
+        publisher.publish(damaged)
+    assert "\n" not in caught.value.message
+    assert "semantic_models/" in caught.value.hint
     publisher.assert_only(first)
 
 
