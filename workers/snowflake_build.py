@@ -93,7 +93,7 @@ class SnowflakeBuild:
             with self._engine.connect() as connection:
                 names = connection.execute(named, {"schema": clone.upper()}).scalars().all()
             counts = " UNION ALL ".join(f"SELECT '{name.lower()}', count(*) FROM {clone}.{name}" for name in names)  # noqa: S608
-            tables = dict(self._ask(counts))
+            tables = {str(name): int(rows) for name, rows in self._ask(counts)}
             return {**facts(self._ask, marts=clone, raw="raw", tables=tables), "snowflake_schema": clone}
 
     def rows(self, mart: str, columns: Sequence[str], *, version: str, folder: Path) -> Rows:  # noqa: ARG002 - the account has the data
