@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime
 from functools import cache
 from typing import Any
@@ -11,10 +11,9 @@ from typing import Any
 import orjson
 
 from api.filters import AllOf, AnyOf, Comparison, Filter, Not
-from api.observation import AnsweredWith, Observation
+from api.observation import Observation
 from api.query import MetricQuery
 from api.redaction import redacted
-from api.template import Template
 
 _TEXT_CHARACTERS = 200
 _WHAT_CHARACTERS = 8_000  # a question of usual size has 200; the largest allowed would have a million
@@ -22,68 +21,14 @@ _DEPTH = 12  # groups within each other; more than a question may have
 _ITEM_CHARACTERS = 4  # quotes, comma and space around each
 _LARGEST_NUMBER = 2**63  # beyond it a number is kept as a text
 
-# What a template's example has where lines differ; the time lies in the year 2242.
-_RECORD_MARK, _REQUEST_MARK = "0f1e2d3c4b5a69788796a5b4c3d2e1f0", "1f0e3d2c5b4a79689786b5a4d3c2f1e0"
-_AT_MARK_NS, _MS_MARK_NS = 8_591_827_364_546_372_000, 918_273_645_546_372
-
 # Last, as filters alone are ever too long to be kept whole.
 _LAST_FIELDS = ("where", "having")
 
 
-class LineTemplate:
-    """What the audit says of a request that is asked again and again, ids and times left open.
-
-    Parameters
-    ----------
-    seen
-        The request, as it was the first time.
-    told
-        What it is answered with from now on.
-
-    Raises
-    ------
-    ValueError
-        What was asked looks like what is left open.
-    """
-
-    def __init__(self, seen: Observation, *, told: AnsweredWith) -> None:
-        marked = replace(
-            seen,
-            answer=told,
-            request_id=_REQUEST_MARK,
-            began_at_ns=_AT_MARK_NS,
-            began_ns=0,
-            ended_ns=_MS_MARK_NS,
-            known_line=None,
-        )
-        marked.record_id = _RECORD_MARK
-        at = datetime.fromtimestamp(_AT_MARK_NS / 1e9, UTC).isoformat()
-        ms = repr(round(_MS_MARK_NS / 1e6, 3))
-        marks = (_RECORD_MARK, _REQUEST_MARK, at, ms)
-        self._line = Template(_line_of(marked), [mark.encode() for mark in marks])
-        self._principal, self._outcome = seen.principal, marked.outcome
-
-    def __len__(self) -> int:
-        return len(self._line)
-
-    def fits(self, observation: Observation) -> bool:
-        """Whether it ended as before, for the same caller."""
-        return observation.outcome == self._outcome and observation.principal == self._principal
-
-    def filled(self, observation: Observation) -> bytes:
-        """The line for the request, which is a repeat."""
-        return self._line.filled(
-            observation.record_id.encode(),
-            observation.request_id.encode(),
-            datetime.fromtimestamp(observation.began_at_ns / 1e9, UTC).isoformat().encode(),
-            repr(round(observation.duration_ns / 1e6, 3)).encode(),
-        )
-
-
 def line_of(observation: Observation) -> bytes:
     """The record as one line of JSON, without its end."""
-    known = observation.known_line
-    return known.filled(observation) if known is not None and known.fits(observation) else _line_of(observation)
+    known = observation.known
+    return known.audit_line(observation) if known is not None and known.fit(observation) else _line_of(observation)
 
 
 def _line_of(observation: Observation) -> bytes:

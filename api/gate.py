@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import TYPE_CHECKING
 
 from api.allowance import Allowance, Allowances
 from api.errors import TooManyRequests, Unauthenticated
@@ -13,7 +14,9 @@ from api.keys import KEY_PREFIX, ApiKeys, missing_key
 from api.observation import observed
 from api.policy import ANYBODY, PolicySource, Principal
 from api.tallies import Clock, Tally
-from api.tokens import Tokens
+
+if TYPE_CHECKING:  # it brings a library of 10 MB, and many services have keys alone
+    from api.tokens import Tokens
 
 _MINUTE = timedelta(minutes=1)
 _ADDRESSES = 10_000

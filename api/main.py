@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 import structlog
@@ -25,7 +26,6 @@ from api.flight.rpc import Reception
 from api.flight.server import FlightServer, FlightSettings
 from api.gate import Failures, Gate
 from api.graphql import endpoint
-from api.issuer import IssuerKeys
 from api.keys import ApiKeys, hash_secret
 from api.observer import open_observer
 from api.opened import OpenPublication, open_publication
@@ -44,8 +44,10 @@ from api.snowflake_engine import SnowflakeSessions
 from api.state import open_state
 from api.tallies import RedisCounts
 from api.telemetry import Serving, Telemetry, cache_series, publication_series, queue_series
-from api.tokens import Tokens
 from api.warehouse import EngineLimits
+
+if TYPE_CHECKING:  # as in `api.gate`
+    from api.tokens import Tokens
 
 _log = structlog.get_logger(__name__)
 
@@ -75,7 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.traffic = Traffic(most=settings.max_requests)
     app.add_middleware(Envelope, traffic=app.state.traffic, patience=_patience(settings))
     problems.install(app)
-    for part in (catalog, queries, deferred, exports, segments, outlook, operations):
+    for part in (queries, catalog, deferred, exports, segments, outlook, operations):
         app.include_router(part.router)
     app.include_router(endpoint.create_router(environment_id=settings.environment_id))
     contract.describe(app)
@@ -186,6 +188,9 @@ def _open_tokens(settings: Settings, policies: PolicySource, closing: AsyncExitS
     url, issuer, audience = settings.jwt_jwks_url, settings.jwt_issuer, settings.jwt_audience
     if url is None or issuer is None or audience is None:  # the settings have all of them or none
         return None
+    from api.issuer import IssuerKeys
+    from api.tokens import Tokens
+
     keys = IssuerKeys(url, internal_hosts=settings.internal_hosts)
     closing.push_async_callback(keys.close)
     watch = asyncio.create_task(keys.follow())

@@ -78,14 +78,17 @@ class AnsweredWith:
     origin: str | None = None
 
 
-class KnownLine(Protocol):
-    """What the audit said of the same request before, as `api.audit_record` keeps it."""
+class Known(Protocol):
+    """What audit and log said of the same request before, as `api.known` keeps it."""
 
-    def fits(self, observation: Observation) -> bool:
+    def fit(self, observation: Observation) -> bool:
         """Whether it ended as before, for the same caller."""
 
-    def filled(self, observation: Observation) -> bytes:
-        """The line for this time."""
+    def audit_line(self, observation: Observation) -> bytes:
+        """The audit's line for this time."""
+
+    def log_line(self, observation: Observation) -> bytes | None:
+        """The log's line for this time; None where that is not known."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,14 +96,15 @@ class Observation:
     """One request. `route` and `action` are the route's template and name, so that they are few.
 
     `problem_status` is that of the problem which an answer carries, where the transport answers a 200 all the same; it
-    then counts as the status, so that a refusal is one over every transport. `known_line` is what the audit said of the
-    same request before.
+    then counts as the status, so that a refusal is one over every transport. `path` is the caller's text, for the log
+    alone. `known` is what was said of the same request before.
     """
 
     request_id: str
     transport: Transport
     is_audited: bool = True
     method: str = ""
+    path: str = ""
     route: str = "unmatched"
     action: str = "unknown"
     principal: Principal | None = None
@@ -118,7 +122,7 @@ class Observation:
     ended_ns: int | None = None
     record_id: str = ""
     recorded_as: tuple[object, ...] | None = None
-    known_line: KnownLine | None = None
+    known: Known | None = None
 
     def __post_init__(self) -> None:
         # In order of time, so that a database appends to its index instead of writing all over it.
@@ -141,7 +145,8 @@ class Observation:
     @property
     def summary(self) -> dict[str, object]:
         """What the log says of it, whatever the transport; what is not known is left out."""
-        facts: dict[str, object] = {
+        facts: dict[str, object] = {"method": self.method, "path": self.path} if self.path else {}
+        facts |= {
             "status": CLIENT_GONE if self.is_cancelled else self.status,
             "ms": round(self.duration_ns / 1e6, 1),
             "code": self.code,

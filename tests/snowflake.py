@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 if TYPE_CHECKING:
@@ -73,6 +74,10 @@ class SnowflakeEmulator:
         """What it was sent so far, in order: `sql`, `parameters` of the statement, `bindings`, `database`."""
         sent = [json.loads(line) for line in self._record.read_text(encoding="utf-8").splitlines()]
         return [each for each in sent if database is None or (each["database"] or "").upper() == database.upper()]
+
+    def end_transactions(self, database: str) -> None:
+        """Roll back what is open in the database: Snowflake does, some minutes after its client was killed."""
+        httpx.post(f"http://127.0.0.1:{self.port}/emulator/end-transactions/{database}").raise_for_status()
 
     def stop(self) -> None:
         """Return when the process is gone, with everything it held. Idempotent."""

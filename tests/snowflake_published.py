@@ -14,7 +14,6 @@ from workers.pipeline import build_database
 from workers.publish import PublicationStore
 from workers.settings import WorkerSettings
 from workers.sinks import open_warehouse
-from workers.transform import BuildResult
 
 
 def snowflake_settings(emulator: SnowflakeEmulator, home: Path, *, database: str, **settings: object) -> WorkerSettings:
@@ -26,17 +25,15 @@ def snowflake_settings(emulator: SnowflakeEmulator, home: Path, *, database: str
 def publish_marts(settings: WorkerSettings, source: Published, *, keep: int = 5) -> str:
     """A version whose marts are in the account already, by the code that the pipeline ends with."""
     store = PublicationStore(settings.publication_dir, keep=keep)
-    built = BuildResult(target=source.warehouse.parent / "dbt-target", tests={"test.one": "pass"}, warnings=())
     database = build_database(settings)
     with database.claimed():
-        return store.publish(database, built, fingerprint="f", rehearse=lambda _: None)
+        return store.publish(database, source.built, fingerprint="f", rehearse=lambda _: None)
 
 
-def take_over(emulator: SnowflakeEmulator, source: Published, *, settings: WorkerSettings, database: str) -> None:
-    """Load the marts of a publication, and make empty raw tables."""
-    with open_warehouse(settings.warehouse_url) as warehouse:
+def take_over(emulator: SnowflakeEmulator, source: Published, *, database: str, folder: Path) -> None:
+    """Load the marts of a publication, by way of the folder, and make empty raw tables."""
+    with open_warehouse(emulator.url(database)) as warehouse:
         warehouse.ensure_raw_tables()
-    folder = settings.publication_dir.parent
     # A copy, as a process opens a DuckDB file with one configuration.
     file = shutil.copy(source.settings.publication_dir / source.version / "data.duckdb", folder)
     with duckdb.connect(file, read_only=True) as marts, emulator.connect(database) as account:
@@ -60,5 +57,5 @@ def published_on_snowflake(
 ) -> Published:
     """The publication, on the emulated account."""
     settings = snowflake_settings(emulator, factory.mktemp(database.lower()), database=database)
-    take_over(emulator, source, settings=settings, database=database)
+    take_over(emulator, source, database=database, folder=settings.publication_dir.parent)
     return Published(data=source.data, settings=settings, version=publish_marts(settings, source))

@@ -32,6 +32,7 @@ _DOES_NOTHING = (
     r"\s*ALTER\s+SESSION\s+(UN)?SET\s+(?!AUTOCOMMIT)",
     r"\s*ALTER\s+(TABLE|VIEW)\b.*\b(CLUSTER\s+BY|POLICY|SET\s+(TAG|DATA_RETENTION|MAX_DATA|CHANGE_TRACK))",
 )
+_KEYS = (exp.PrimaryKey, exp.PrimaryKeyColumnConstraint, exp.UniqueColumnConstraint, exp.ForeignKey, exp.Reference)
 # Does nothing like the rest, but stumbles over the parser before it is found to.
 _UNPARSED = re.compile(r"\s*CREATE\s+ROW\s+ACCESS\s+POLICY\b.*", re.IGNORECASE | re.DOTALL)
 _SESSION = {"WAREHOUSE": "LOADING", "ROLE": "TRANSFORMER", "ACCOUNT": "EMULATED", "SESSION": "1", "REGION": "LOCAL"}
@@ -61,9 +62,17 @@ def _serve(port: int, record: Path) -> None:
             connection._duck_conn.interrupt()
         return server.JSONResponse({"success": True, "data": None, "code": None, "message": None})
 
+    def end_transactions(request: Any) -> Any:
+        for session in server.sessions.values():
+            if session.database == request.path_params["database"] and session._in_transaction:
+                session._duck_conn.rollback()
+                session._in_transaction = False
+        return server.JSONResponse({"success": True})
+
     own = {"/queries/v1/query-request": query, "/queries/v1/abort-request": abort}
     routes = [
-        server.Route(each.path, own.get(each.path, each.endpoint), methods=each.methods) for each in server.routes
+        server.Route("/emulator/end-transactions/{database}", end_transactions, methods=["POST"]),
+        *(server.Route(each.path, own.get(each.path, each.endpoint), methods=each.methods) for each in server.routes),
     ]
     uvicorn.run(server.Starlette(routes=routes), host="127.0.0.1", port=port, log_level="warning")
 
@@ -141,7 +150,8 @@ def _explained(command: str) -> str:
 
 
 def _rewritten(statement: Any) -> Any:
-    """What a session is asked of itself answered, and a temporary table that has a schema made an ordinary one."""
+    """What a session is asked of itself answered; tables without keys, which DuckDB would enforce, and, where they have
+    a schema, never temporary."""
 
     def known(node: Any) -> Any:
         name = node.sql().upper().removesuffix("()").removeprefix("CURRENT_") if isinstance(node, exp.Func) else ""
@@ -149,9 +159,12 @@ def _rewritten(statement: Any) -> Any:
             return exp.cast(exp.CurrentTimestamp(), "timestamp")
         return exp.Literal.string(_SESSION[name]) if name in _SESSION else node
 
-    if isinstance(statement, exp.Create) and (made := statement.find(exp.Table)) is not None and made.db:
-        for mark in list(statement.find_all(exp.TemporaryProperty)):
-            mark.pop()
+    if isinstance(statement, exp.Create):
+        for key in list(statement.find_all(*_KEYS)):
+            (key.parent if isinstance(key.parent, exp.Constraint | exp.ColumnConstraint) else key).pop()
+        if (made := statement.find(exp.Table)) is not None and made.db:
+            for mark in list(statement.find_all(exp.TemporaryProperty)):
+                mark.pop()
     return statement.transform(known)
 
 

@@ -36,6 +36,18 @@ def test_nulls_stay_nulls(session: SnowflakeConnection) -> None:
     assert rows == [(None, None, None)]
 
 
+def test_keys_are_not_enforced_and_nulls_are_refused(session: SnowflakeConnection) -> None:
+    from snowflake.connector.errors import ProgrammingError
+
+    cursor = session.cursor()
+    cursor.execute("create table keyed (a int not null primary key, b int unique, c int not null, unique (a, c))")
+    for _ in range(2):
+        cursor.execute("insert into keyed values (1, 1, 1)")
+    assert cursor.execute("select * from keyed").fetchall() == [(1, 1, 1)] * 2
+    with pytest.raises(ProgrammingError):
+        cursor.execute("insert into keyed values (1, 1, null)")
+
+
 def test_what_only_an_account_has_is_recorded_and_does_nothing(
     snowflake: SnowflakeEmulator, session: SnowflakeConnection
 ) -> None:

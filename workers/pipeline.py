@@ -38,6 +38,8 @@ from workers.transform import BuildProgress, BuildResult, build_marts, fed_by
 # The service's default limits.
 _REHEARSAL = EngineLimits(memory_mb=512, threads=2, connections=1, query_timeout=timedelta(seconds=30))
 
+_LONGEST_REASON = 300
+
 _DEFINITIONS = (".sql", ".yml", ".csv", ".md")
 _BUILT = "target"  # dbt's own output, if somebody runs it by hand
 
@@ -355,6 +357,7 @@ def _rehearse(candidate: Path, settings: WorkerSettings) -> None:
 
 
 def _reason(error: SemanticLayerError) -> str:
-    """What the service keeps from its callers, but whoever publishes needs: the cause, such as DuckDB's own words."""
-    lines = str(error.__cause__ or "").strip().splitlines()
-    return f" ({lines[0]})" if lines else ""
+    """What the service keeps from its callers, but whoever publishes needs: the cause, such as the engine's words."""
+    # In one line: DuckDB's first says what is wrong, Snowflake's last.
+    words = " ".join(str(error.__cause__ or "").split())
+    return f" ({words[:_LONGEST_REASON]})" if words else ""

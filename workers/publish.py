@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from api.errors import Unavailable
 from api.outlook_model import CUSTOMERS_FILE, OUTLOOK_FILE
 from api.publication import SEGMENTS_FILE, PublicationFolder, read_info
 from workers.build_database import BuildDatabase, iso
-from workers.errors import PublicationError
+from workers.errors import PublicationError, WarehouseError
 from workers.transform import BuildResult
 
 _POINTER = "current"
@@ -148,7 +148,7 @@ class PublicationStore:
     def candidate(
         self, database: BuildDatabase, built: BuildResult, *, fingerprint: str, models: Models | None = None
     ) -> Iterator[Path]:
-        """The folder of a whole version that nobody sees; gone after the block, unless it was renamed in it."""
+        """The folder of a whole version that nobody sees; gone with its data after the block, unless it was renamed."""
         self._sweep()
         database.keep_only(self._kept())
         version = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
@@ -160,7 +160,10 @@ class PublicationStore:
                 (hidden / name).write_bytes(content)
             yield hidden
         finally:
-            shutil.rmtree(hidden, ignore_errors=True)
+            if hidden.exists():
+                shutil.rmtree(hidden, ignore_errors=True)
+                with suppress(WarehouseError):  # the next publication sweeps, too
+                    database.keep_only(self._kept())
 
     def rollback(self, version: str | None = None) -> str:
         """The version that is current now: the named one, or else the one before the current.

@@ -6,6 +6,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from starlette.types import Scope
 
 from api.deferred import DeferredQueries
 from api.gate import Gate
@@ -22,7 +23,7 @@ _header = APIKeyHeader(
 # Both are coroutines: FastAPI would run a plain function in a thread, at half a millisecond each.
 async def semantic_layer(request: Request) -> SemanticLayer:
     """The one door, as `create_app` wired it."""
-    return cast("SemanticLayer", request.app.state.semantic_layer)
+    return layer_of(request.scope)
 
 
 async def principal(
@@ -31,44 +32,51 @@ async def principal(
     __: Annotated[str | None, Depends(_header)],
 ) -> Principal:
     """Who asks; raises what `api.gate.Gate.admit` does. FastAPI's own reading is there for the contract."""
-    return await admitted(request)
+    return await admitted(request.scope)
 
 
-async def admitted(request: Request) -> Principal:
+def layer_of(scope: Scope) -> SemanticLayer:
+    """The same as `semantic_layer`, for who is not called by FastAPI."""
+    return cast("SemanticLayer", scope["app"].state.semantic_layer)
+
+
+async def admitted(scope: Scope) -> Principal:
     """The same as `principal`, for who is not called by FastAPI."""
-    scheme, credential = _authorization(request)
-    return await _admitted(request, credential if scheme == "bearer" else _header_of(request, b"x-api-key"))
+    scheme, credential = _authorization(scope)
+    return await _admitted(scope, credential if scheme == "bearer" else _field(scope, b"x-api-key"))
 
 
-def _authorization(request: Request) -> tuple[str, str]:
+def _authorization(scope: Scope) -> tuple[str, str]:
     """The scheme in lower case, and the credential; without one, neither."""
-    scheme, _, credential = (_header_of(request, b"authorization") or "").partition(" ")
+    scheme, _, credential = (_field(scope, b"authorization") or "").partition(" ")
     credential = credential.strip()
     return (scheme.lower(), credential) if credential else ("", "")
 
 
-def _header_of(request: Request, name: bytes) -> str | None:
-    """As `request.headers.get`, at a third of the price: every request comes by."""
-    return next((value.decode("latin-1") for given, value in request.scope["headers"] if given == name), None)
+def _field(scope: Scope, name: bytes) -> str | None:
+    """As `request.headers.get`, at a tenth of the price: every request comes by."""
+    value: bytes | None = scope["state"]["fields"].get(name)
+    return None if value is None else value.decode("latin-1")
 
 
-async def _admitted(request: Request, credential: str | None) -> Principal:
-    if (principal := request.scope["state"].get("principal")) is not None:  # let in by who looked for a repeat
+async def _admitted(scope: Scope, credential: str | None) -> Principal:
+    state = scope["state"]
+    if (principal := state.get("principal")) is not None:  # let in by who looked for a repeat
         return cast("Principal", principal)
-    gate = cast("Gate", request.app.state.gate)
-    admitted = await gate.admit(credential, address=request.client.host if request.client else None)
+    gate, client = cast("Gate", scope["app"].state.gate), scope["client"]
+    admitted = await gate.admit(credential, address=client[0] if client else None)
     if admitted.allowance is not None:
-        request.state.answer_headers.update(allowance_headers(admitted.allowance))  # of every answer, refusals too
-    request.scope["state"]["principal"] = admitted.principal
+        state["answer_headers"].update(allowance_headers(admitted.allowance))  # of every answer, refusals too
+    state["principal"] = admitted.principal
     return admitted.principal
 
 
 async def caller(request: Request) -> Principal:
     """Who asks, for a transport that renders refusals itself; raises what `principal` does."""
-    scheme, credential = _authorization(request)
+    scheme, credential = _authorization(request.scope)
     if scheme == "token":  # some of dbt's clients call it so
-        return await _admitted(request, credential)
-    return await admitted(request)
+        return await _admitted(request.scope, credential)
+    return await admitted(request.scope)
 
 
 async def deferred_queries(request: Request) -> DeferredQueries:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 
 from starlette.requests import Request
@@ -38,7 +39,8 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
-        state["request_id"] = _request_id(scope)
+        fields = state["fields"] = dict(reversed(scope["headers"]))  # of two of one name the first, as everywhere
+        state["request_id"] = _request_id(fields)
         recording = Recording(scope, receive, send)
         with observing(recording.observation), recording:
             answer: Send = recording.send
@@ -79,6 +81,6 @@ def _without_body(send: Send) -> Send:
     return send_head
 
 
-def _request_id(scope: Scope) -> str:
-    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), None)
+def _request_id(fields: Mapping[bytes, bytes]) -> str:
+    given = fields.get(b"x-request-id", b"").decode("latin-1")
     return given if given and _SAFE_ID.fullmatch(given) and redacted(given) == given else unique_id()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -53,7 +53,7 @@ class Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, patience: Patience) -> None:
         self.scope = scope
-        self.fields = dict(reversed(scope["headers"]))  # of two of one name the first, as everywhere
+        self.fields: Mapping[bytes, bytes] = scope["state"]["fields"]
         self.answer_headers: dict[str, str] = {}  # that every answer gets, whoever makes it
         self.ending: Ending | None = None
         self.status: int | None = None

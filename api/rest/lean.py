@@ -33,8 +33,8 @@ class LeanRoute(APIRoute):
             if body is None:
                 return await thorough(request)
             return await endpoint(
-                layer=await access.semantic_layer(request),
-                caller=await access.admitted(request),
+                layer=access.layer_of(request.scope),
+                caller=await access.admitted(request.scope),
                 body=body,
                 **{name: request.headers.get(alias) for name, alias in headers.items()},
             )

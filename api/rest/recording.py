@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from api.errors import InternalFault, Unavailable
+from api.logs import write_line
 from api.observation import CLIENT_GONE, Observation, Transport
 from api.observer import Observer
 from api.rest import problems
@@ -47,6 +48,7 @@ class Recording:
             transport=Transport.GRAPHQL if is_graphql else Transport.REST,
             is_audited=is_graphql or path == _AUDITED or path.startswith(f"{_AUDITED}/"),
             method=scope["method"] if scope["method"] in _METHODS else "OTHER",
+            path=path,
         )
 
     def __enter__(self) -> Self:
@@ -105,8 +107,13 @@ class Recording:
             self.observation.parameters = {"method": self._scope["method"], "path": self._scope["path"]}
 
     def _log_end(self) -> None:
-        seen, log = self.observation, _log.debug if self._scope["path"] in _PROBES else _log.info
-        log("request", method=seen.method, path=self._scope["path"], **seen.summary)
+        seen = self.observation
+        line = seen.known.log_line(seen) if seen.known is not None and seen.known.fit(seen) else None
+        if line is not None:
+            write_line(line)
+            return
+        log = _log.debug if seen.path in _PROBES else _log.info
+        log("request", **seen.summary)
 
 
 def _parameters(route: APIRoute, scope: Scope) -> Mapping[str, object]:

@@ -11,11 +11,10 @@ import time
 from dataclasses import dataclass
 from typing import Self
 
-from starlette.requests import Request
 from starlette.types import Scope
 
 from api.answer import Given
-from api.audit_record import LineTemplate
+from api.known import KnownLines
 from api.observation import Observation, observed
 from api.recent import Recent
 from api.rest import access
@@ -47,7 +46,7 @@ class _Kept:
     headers: tuple[Header, ...]
     body: Template
     has_meta: bool
-    record: LineTemplate
+    lines: KnownLines
 
     @classmethod
     def of(cls, response: AnswerResponse, seen: Observation, scope: Scope) -> Self | None:
@@ -64,7 +63,7 @@ class _Kept:
                 headers=tuple(header for header in response.raw_headers if header[0] not in _NEW),
                 body=Template(example, (_ID_MARK.encode(), repr(_MS_MARK).encode()) if has_meta else ()),
                 has_meta=has_meta,
-                record=LineTemplate(seen, told=given.told_again(_ID_MARK)),
+                lines=KnownLines(seen, told=given.told_again(_ID_MARK)),
             )
         except ValueError:
             return None
@@ -72,7 +71,7 @@ class _Kept:
     @property
     def size_bytes(self) -> int:
         """Roughly, in memory."""
-        return len(self.body) + len(self.record) + _ENTRY_BYTES
+        return len(self.body) + len(self.lines) + _ENTRY_BYTES
 
     def document(self, query_id: str, total_ms: float) -> bytes:
         """The body of a repeat."""
@@ -97,12 +96,11 @@ class Repeats:
         if not _is_plain(scope) or (kept := self._kept.get(_key(exchange))) is None:
             return False
         scope["route"], scope["path_params"] = kept.route, {}
-        request, began = Request(scope), time.perf_counter()
-        principal = await access.admitted(request)
-        query_id = await (await access.semantic_layer(request)).repeat(principal, kept.given)
+        began = time.perf_counter()
+        query_id = await access.layer_of(scope).repeat(await access.admitted(scope), kept.given)
         if query_id is None:
             return False
-        observed().known_line = kept.record
+        observed().known = kept.lines
         total_ms = round((time.perf_counter() - began) * 1e3, 3)
         body = kept.document(query_id, total_ms)
         own = ((b"content-length", b"%d" % len(body)), (b"server-timing", server_timing(0.0, 0.0, total_ms).encode()))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import structlog
 import yaml
 
 from api.state import open_state
@@ -16,6 +18,17 @@ from tests.api.served import Served, serve
 from tests.api.two_years import two_years
 from tests.conftest import Published, published_once, shared
 from tests.services import PostgresServer, running_postgres
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """What a test does to the log ends with it."""
+    before, root = structlog.get_config(), logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    structlog.configure(**before)
+    root.handlers = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

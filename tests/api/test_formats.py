@@ -95,10 +95,12 @@ async def test_csv_holds_the_same_rows_as_json(api: httpx.AsyncClient, expected:
 @pytest.mark.parametrize(
     "number", ["12345678901234567890.1234567891", "-0.0000000001", "0", "100", "0.1", "99999999999999999999999999.99"]
 )
-def test_a_decimal_keeps_digits_that_a_float_would_lose(number: str) -> None:
-    table = pa.table({"total": pa.array([Decimal(number), None], pa.decimal128(38, 10))})
+@pytest.mark.parametrize("times", [1, 500], ids=["few", "many"])
+def test_a_decimal_keeps_digits_that_a_float_would_lose(number: str, times: int) -> None:
+    table = pa.table({"total": pa.array([Decimal(number), None] * times, pa.decimal128(38, 10))})
 
-    assert orjson.dumps(rows(table)) == f'[{{"total":{number}}},{{"total":null}}]'.encode()
+    both = ",".join([f'{{"total":{number}}},{{"total":null}}'] * times)
+    assert orjson.dumps(rows(table)) == f"[{both}]".encode()
 
 
 async def test_csv_quotes_what_needs_it(api: httpx.AsyncClient) -> None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import re
+import sys
 from dataclasses import replace
 
 import orjson
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.audit_record import LineTemplate, line_of
+from api.audit_record import line_of
 from api.filters import Comparison, Operator
-from api.observation import AnsweredWith, Observation, Transport, unique_id
+from api.known import KnownLines
+from api.logs import configure_logging, write_line
+from api.observation import AnsweredWith, Observation, Transport, observing, unique_id
 from api.policy import Principal
 from api.query import MetricQuery
+from api.settings import LogLevel
 from api.template import Template
 
 TOLD = AnsweredWith(metrics=("total_revenue",), publication="1", sql_hash="ab", query_id="q", rows=3, origin="hit")
@@ -24,6 +31,8 @@ def request(text: str = "", *, status: int = 200, caller: Principal = CALLER) ->
     return Observation(
         request_id=unique_id(),
         transport=Transport.REST,
+        method="POST",
+        path="/v1/query",
         principal=caller,
         action="run_query",
         query=MetricQuery(
@@ -40,27 +49,65 @@ def test_a_line_of_a_repeat_is_the_line_that_would_be_written(text: str) -> None
     repeat = request(text)
     plain = line_of(repeat)
 
-    repeat.known_line = LineTemplate(request(text), told=TOLD)
+    known = repeat.known = KnownLines(request(text), told=TOLD)
 
-    assert repeat.known_line.fits(repeat)
-    assert repeat.known_line.filled(repeat) == line_of(repeat) == plain
+    assert known.fit(repeat)
+    assert known.audit_line(repeat) == line_of(repeat) == plain
 
 
 @pytest.mark.parametrize("other", [request(status=499), request(caller=replace(CALLER, role="viewer"))])
 def test_a_request_that_ended_otherwise_has_a_line_of_its_own(other: Observation) -> None:
-    other.known_line = LineTemplate(request(), told=TOLD)
+    other.known = KnownLines(request(), told=TOLD)
 
     record = orjson.loads(line_of(other))
 
     assert (record["status"], record["role"]) == (other.status, other.principal and other.principal.role)
 
 
-def test_what_was_asked_may_not_look_like_what_is_left_open() -> None:
-    marked = orjson.loads(LineTemplate(request(), told=TOLD)._line._format.replace(b"%b", b"0"))  # noqa: SLF001
-    assert marked["id"] == marked["request_id"] == "0"
-
+@pytest.mark.parametrize("mark", ["0f1e2d3c4b5a69788796a5b4c3d2e1f0", "1f0e3d2c5b4a79689786b5a4d3c2f1e0"])
+def test_what_was_asked_may_not_look_like_what_is_left_open(mark: str) -> None:
     with pytest.raises(ValueError, match="marks"):
-        LineTemplate(request("0f1e2d3c4b5a69788796a5b4c3d2e1f0"), told=TOLD)
+        KnownLines(request(mark), told=TOLD)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_the_log_says_of_a_repeat_what_it_would_have_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    configure_logging()
+    repeat = request()
+    with observing(repeat):
+        structlog.get_logger().info("request", **repeat.summary)
+
+    line = KnownLines(request(), told=TOLD).log_line(repeat)
+
+    assert line is not None
+    write_line(line)
+    written, filled = stream.getvalue().splitlines()
+    assert repeat.request_id in filled
+    assert moment_gone(written) == moment_gone(filled)
+
+
+def moment_gone(line: str) -> str:
+    return re.sub(r"20\d\d-\d\d-\d\dT[0-9:.]+Z", "", line)
+
+
+@pytest.mark.usefixtures("logging_as_before")
+@pytest.mark.parametrize(
+    ("stream", "level"), [(Terminal(), LogLevel.INFO), (io.StringIO(), LogLevel.WARNING)], ids=["terminal", "quiet"]
+)
+def test_there_is_no_line_where_the_log_has_none_or_is_for_people(
+    monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, level: LogLevel
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stream)
+    configure_logging(level)
+
+    assert KnownLines(request(), told=TOLD).log_line(request()) is None
 
 
 def test_a_template_takes_what_comes_between_its_marks_as_it_is() -> None:

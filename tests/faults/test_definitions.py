@@ -20,7 +20,6 @@ from tests import server
 from tests.conftest import Published
 from tests.faults.load import Reply, at_a_rate
 from tests.server import Serve
-from tests.workers.test_publish import built
 from workers.duckdb_build import DuckDbBuild
 from workers.errors import PublicationError
 from workers.pipeline import _rehearse
@@ -87,7 +86,7 @@ BAD: tuple[Callable[[Manifest], None], ...] = (
 @contextmanager
 def defined(published: Published, folder: Path, change: Callable[[Manifest], None]) -> Iterator[BuildResult]:
     """The build of the published data, with other definitions."""
-    result = built(published)
+    result = published.built
     target = Path(shutil.copytree(result.target, folder / "target"))
     manifest = json.loads((target / "semantic_manifest.json").read_text())
     change(manifest)

@@ -15,7 +15,7 @@ from tests.conftest import SILENT, Published, worker_settings
 from tests.faults import questions
 from tests.faults.load import at_a_rate, problems
 from tests.server import Serve
-from tests.workers.test_sinks import another_process_holding
+from tests.sites import another_process_holding
 from workers.generate import generate
 from workers.ingest import LoadStatus, ingest
 from workers.pipeline import Pipeline

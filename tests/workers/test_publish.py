@@ -1,177 +1,282 @@
-"""Publications: whole or not at all, kept and retired, gone back to."""
+"""Publications, whole or not at all, kept and retired, gone back to: on a DuckDB file and on the emulated Snowflake."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
-import duckdb
 import pytest
 
-from tests.conftest import Published
-from workers.duckdb_build import DuckDbBuild
+from tests import sites
+from tests.conftest import REPOSITORY, Published
+from tests.sites import Site, copy_name
 from workers.errors import PublicationError
+from workers.pipeline import Pipeline, _rehearse, build_database
 from workers.publish import PublicationStore
+from workers.settings import WorkerSettings
 from workers.transform import BuildResult
 
-
-def built(published: Published) -> BuildResult:
-    """What the build of the published data left."""
-    target = published.warehouse.parent / "dbt-target"
-    return BuildResult(target=target, tests={"test.one": "pass"}, warnings=())
+built_site = sites.built_site
 
 
-def publish(store: PublicationStore, published: Published) -> str:
-    return store.publish(DuckDbBuild(published.warehouse), built(published), fingerprint="f", rehearse=lambda _: None)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publisher:
+    """A build, and a folder of publications that are made of it."""
+
+    site: Site
+    settings: WorkerSettings
+    built: BuildResult
+
+    @property
+    def store(self) -> PublicationStore:
+        """The last two publications."""
+        return PublicationStore(self.settings.publication_dir, keep=2)
+
+    def publish(self, rehearse: Callable[[Path], None] = lambda _: None) -> str:
+        """A version of what is built, by the code that the pipeline ends with."""
+        database = build_database(self.settings)
+        with database.claimed():
+            return self.store.publish(database, self.built, fingerprint="f", rehearse=rehearse)
+
+    def folder(self, version: str) -> Path:
+        """Where the version is."""
+        return self.store.root / version
+
+    def sums(self, version: str) -> tuple[object, ...]:
+        """Of two marts of the version, one after the other."""
+        asked = (
+            "SELECT sum(quantity) FROM {marts}.fct_sales",
+            "SELECT sum(online_spend) FROM {marts}.fct_marketing_spend",
+        )
+        return tuple(self.site.rows(sql, of=self.folder(version))[0][0] for sql in asked)
+
+    def assert_only(self, *versions: str) -> None:
+        """Of these versions there are folder and data, and of nothing else."""
+        assert {path.name for path in self.store.root.iterdir()} - {"current", ".lock"} == set(versions)
+        assert self.site.copies(self.store.root) == {copy_name(version) for version in versions}
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> PublicationStore:
-    return PublicationStore(tmp_path / "publications", keep=3)
+def publisher(built_site: Site, synthetic: Published, tmp_path: Path) -> Publisher:
+    settings = WorkerSettings(
+        _env_file=None, warehouse_url=built_site.url, publication_dir=tmp_path / "publications", segments=False
+    )
+    return Publisher(site=built_site, settings=settings, built=synthetic.built)
 
 
-def test_before_the_first_publication_nothing_is_current(store: PublicationStore) -> None:
-    assert store.current() is None
-    assert store.versions() == ()
+@contextmanager
+def another_build(site: Site) -> Iterator[None]:
+    """Other rows in the marts, for the length of the block."""
+    for sign in "+-":
+        site.execute(f"UPDATE {{marts}}.fct_sales SET quantity = quantity {sign} 1")
+        site.execute(f"UPDATE {{marts}}.fct_marketing_spend SET online_spend = online_spend {sign} 1")
+        if sign == "+":
+            yield
 
 
-def test_a_publication_holds_the_marts_row_for_row(store: PublicationStore, synthetic: Published) -> None:
-    version = publish(store, synthetic)
+def test_before_the_first_publication_nothing_is_current(publisher: Publisher) -> None:
+    assert publisher.store.current() is None
+    assert publisher.store.versions() == ()
 
-    with duckdb.connect(store.root / version / "data.duckdb") as reader:
-        reader.execute(f"ATTACH '{synthetic.warehouse}' AS build (READ_ONLY)")
-        tables = [
-            name
-            for (name,) in reader.execute(
-                "SELECT table_name FROM duckdb_tables() WHERE database_name = 'data' ORDER BY 1"
-            ).fetchall()
-        ]
-        differing = [
-            name
-            for name in tables
-            if reader.execute(
-                f"(FROM marts.{name} EXCEPT ALL FROM build.marts.{name}) UNION ALL "
-                f"(FROM build.marts.{name} EXCEPT ALL FROM marts.{name})"
-            ).fetchall()
-        ]
+
+def test_a_publication_holds_the_marts_row_for_row(publisher: Publisher) -> None:
+    folder = publisher.folder(publisher.publish())
+
+    record = json.loads((folder / "publication.json").read_text())
+    tables = [
+        str(name)
+        for (name,) in publisher.site.rows(
+            "SELECT lower(table_name) FROM information_schema.tables WHERE lower(table_schema) = 'marts'"
+        )
+    ]
     assert {"fct_sales", "dim_customer", "dim_products", "dim_datetime", "fct_marketing_spend"} <= set(tables)
+    assert set(record["tables"]) == set(tables)
+    differing = []
+    for table in tables:
+        here, there = (Counter(publisher.site.rows(f"SELECT * FROM {{marts}}.{table}", of=of)) for of in (None, folder))
+        if here != there or here.total() != record["tables"][table]:
+            differing.append(table)
     assert differing == []
 
 
-def test_the_record_says_what_the_publication_holds(store: PublicationStore, synthetic: Published) -> None:
-    version = publish(store, synthetic)
+def test_the_record_says_what_the_publication_holds(publisher: Publisher) -> None:
+    version = publisher.publish()
 
-    record = json.loads((store.root / version / "publication.json").read_text())
+    record = json.loads((publisher.folder(version) / "publication.json").read_text())
     sales = {source["name"]: source for source in record["sources"]}["online_sales"]
-    assert record["version"] == version == store.current()
+    assert record["version"] == version == publisher.store.current()
     assert record["as_of"] == record["data_through"] == sales["data_through"] == "2019-12-31"
     assert record["tables"]["fct_sales"] == sales["rows"] > 1_000
+    assert (record["tests_passed"], record["fingerprint"]) == (1, "f")
 
 
-def test_its_manifest_names_no_database(store: PublicationStore, synthetic: Published) -> None:
-    version = publish(store, synthetic)
+def test_its_manifest_names_the_versions_own_marts_and_no_database(publisher: Publisher) -> None:
+    folder = publisher.folder(publisher.publish())
 
-    manifest = json.loads((store.root / version / "semantic_manifest.json").read_text())
-    relations = {model["node_relation"]["relation_name"] for model in manifest["semantic_models"]}
-    assert '"marts"."fct_sales"' in relations
-    assert all(relation.startswith('"marts".') for relation in relations)
+    manifest = json.loads((folder / "semantic_manifest.json").read_text())
+    found = [model["node_relation"] for model in manifest["semantic_models"]]
+    found += [spine["node_relation"] for spine in manifest["project_configuration"]["time_spines"]]
+    relations = {relation["relation_name"] for relation in found}
+    assert {relation["database"] for relation in found} == {None}
+    assert {relation.replace('"', "").partition(".")[0] for relation in relations} == {publisher.site.marts(folder)}
+    every = " UNION ALL ".join(f"SELECT count(*) FROM {relation}" for relation in sorted(relations))
+    assert len(publisher.site.rows(every, of=folder)) == len(relations) > 5
 
 
-def test_a_version_refused_at_its_rehearsal_leaves_no_trace(store: PublicationStore, synthetic: Published) -> None:
-    first = publish(store, synthetic)
+def test_a_version_refused_at_its_rehearsal_leaves_no_trace(publisher: Publisher) -> None:
+    first = publisher.publish()
 
     def refuse(candidate: Path) -> None:
-        assert (candidate / "data.duckdb").is_file()
+        assert publisher.site.rows("SELECT count(*) > 0 FROM {marts}.fct_sales", of=candidate) == [(True,)]
         raise PublicationError("no", hint="none")
 
     with pytest.raises(PublicationError):
-        store.publish(DuckDbBuild(synthetic.warehouse), built(synthetic), fingerprint="f", rehearse=refuse)
-    assert store.current() == first
-    assert sorted(path.name for path in store.root.iterdir()) == sorted([first, "current"])
+        publisher.publish(refuse)
+    assert publisher.store.current() == first
+    publisher.assert_only(first)
 
 
-def test_the_last_few_are_kept_and_the_current_one_always(store: PublicationStore, synthetic: Published) -> None:
-    versions = [publish(store, synthetic) for _ in range(4)]
-    newest_first = tuple(sorted(versions, reverse=True))
+def test_a_definition_that_does_not_fit_the_marts_is_refused_at_the_rehearsal_and_named(publisher: Publisher) -> None:
+    first = publisher.publish()
 
-    assert len(store.versions()) == 3
-    assert store.current() == versions[-1]
-    assert set(store.versions()) <= set(newest_first)
+    def damaged(candidate: Path) -> None:
+        manifest = json.loads((candidate / "semantic_manifest.json").read_text())
+        measures = (measure for model in manifest["semantic_models"] for measure in model["measures"])
+        next(measure for measure in measures if measure["expr"] == "quantity")["expr"] = "quantity_sold"
+        (candidate / "semantic_manifest.json").write_text(json.dumps(manifest))
+        _rehearse(candidate, publisher.settings)
 
-
-def test_all_of_a_version_is_on_the_disk_before_its_name_and_its_name_before_the_pointer(
-    store: PublicationStore, synthetic: Published, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steps: list[str] = []
-
-    def watched(step: str, real: Callable[..., object]) -> Callable[..., object]:
-        def wrapper(*arguments: object) -> object:
-            first = Path(f"/proc/self/fd/{arguments[0]}").readlink() if step == "sync" else Path(str(arguments[0]))
-            steps.append(f"{step} {first.relative_to(store.root.resolve())}")
-            return real(*arguments)
-
-        return wrapper
-
-    monkeypatch.setattr(os, "fsync", watched("sync", os.fsync))
-    monkeypatch.setattr(Path, "rename", watched("rename", Path.rename))
-    monkeypatch.setattr(Path, "replace", watched("replace", Path.replace))
-
-    version = publish(store, synthetic)
-
-    hidden = f".building-{version}"
-    files = sorted(f"sync {hidden}/{path.name}" for path in (store.root / version).iterdir())
-    assert len(files) == 5
-    assert sorted(steps[:5]) == files
-    assert [step.partition("current.")[0] for step in steps[5:]] == [
-        f"sync {hidden}", f"rename {hidden}", "sync .", "sync ", "replace ", "sync ."
-    ]  # fmt: skip
+    with pytest.raises(
+        PublicationError, match=r"(?i)(units_sold|units_per_transaction) does not.*quantity_sold"
+    ) as caught:
+        publisher.publish(damaged)
+    assert "\n" not in caught.value.message
+    assert "semantic_models/" in caught.value.hint
+    publisher.assert_only(first)
 
 
-def test_a_rollback_goes_to_the_version_before_and_to_a_named_one(
-    store: PublicationStore, synthetic: Published
-) -> None:
-    publish(store, synthetic), publish(store, synthetic)
-    older, newer = sorted(store.versions())
+def test_a_build_without_sales_is_no_publication_and_leaves_no_trace(publisher: Publisher) -> None:
+    first, site = publisher.publish(), publisher.site
+    site.execute("CREATE TABLE raw.kept AS SELECT * FROM {marts}.publication_facts")
+    site.execute("DELETE FROM {marts}.publication_facts")
+    try:
+        with pytest.raises(PublicationError, match="holds no sales"):
+            publisher.publish()
+    finally:
+        site.execute("INSERT INTO {marts}.publication_facts SELECT * FROM raw.kept")
+        site.execute("DROP TABLE raw.kept")
+    assert publisher.store.current() == first
+    publisher.assert_only(first)
 
-    store.rollback(newer)
-    assert store.rollback() == older == store.current()
+
+@pytest.mark.slow
+def test_a_publication_killed_before_its_end_leaves_the_one_before_and_the_next_sweeps(publisher: Publisher) -> None:
+    first = publisher.publish()
+    script = f"""
+import time
+from pathlib import Path
+from workers.pipeline import build_database
+from workers.publish import PublicationStore
+from workers.settings import WorkerSettings
+from workers.transform import BuildResult
+def rehearse(candidate):
+    print(candidate.name, flush=True)
+    time.sleep(60)
+database = build_database(WorkerSettings.model_validate_json({publisher.settings.model_dump_json()!r}))
+built = BuildResult(target=Path({str(publisher.built.target)!r}), tests={{}}, warnings=())
+with database.claimed():
+    PublicationStore(Path({str(publisher.store.root)!r}), keep=2).publish(
+        database, built, fingerprint="f", rehearse=rehearse)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        hidden = process.stdout.readline().strip()
+        process.kill()
+    assert hidden.startswith(".building-")
+    (publisher.store.root / "current.deadbeef").write_text("half")
+
+    assert publisher.store.current() == first
+    assert publisher.store.versions() == (first,)
+    assert len(publisher.site.copies(publisher.store.root)) == 2
+    publisher.site.let_time_pass()
+    second = publisher.publish()
+    publisher.assert_only(first, second)
+
+
+def test_readers_see_a_whole_version_while_another_is_published(publisher: Publisher) -> None:
+    first = publisher.publish()
+    whole, seen, is_over = {first: publisher.sums(first)}, Counter[tuple[str, tuple[object, ...]]](), Event()
+
+    def read() -> None:
+        while not is_over.is_set():
+            current = publisher.store.current()
+            assert current is not None
+            seen[(current, publisher.sums(current))] += 1
+
+    with ThreadPoolExecutor(1) as readers:
+        reading = readers.submit(read)
+        try:
+            with another_build(publisher.site):
+                second = publisher.publish()
+            whole[second] = publisher.sums(second)
+            time.sleep(0.3)
+        finally:
+            is_over.set()
+        reading.result()
+
+    assert set(seen) == set(whole.items())  # the older keeps its rows, whatever was built then
+    assert whole[first] != whole[second]
+    assert seen[(first, whole[first])] > 1
+
+
+def test_the_last_few_are_kept_and_the_current_one_always(publisher: Publisher) -> None:
+    versions = [publisher.publish() for _ in range(3)]
+
+    assert set(publisher.store.versions()) == set(sorted(versions, reverse=True)[:2]) | {versions[-1]}
+    assert publisher.store.current() == versions[-1]
+    publisher.assert_only(*publisher.store.versions())
+
+
+def test_a_rollback_goes_to_the_version_before_and_to_a_named_one_in_less_than_a_second(publisher: Publisher) -> None:
+    older, newer = sorted((publisher.publish(), publisher.publish()))
+    pipeline = Pipeline(publisher.settings)
+
+    pipeline.rollback(newer)
+    began = time.monotonic()
+    assert pipeline.rollback(None) == older == publisher.store.current()
+    assert time.monotonic() - began < 1
     with pytest.raises(PublicationError, match="no older"):
-        store.rollback()
-    assert store.rollback(newer) == newer == store.current()
+        pipeline.rollback(None)
+    assert pipeline.rollback(newer) == newer == publisher.store.current()
+    for version in ("20000101T000000Z-000000", "..", "../..", "current", ""):
+        with pytest.raises(PublicationError, match="no publication"):
+            pipeline.rollback(version)
+    assert publisher.store.current() == newer
+    publisher.assert_only(older, newer)
 
 
-def test_a_damaged_version_is_not_listed_and_cannot_be_gone_back_to(
-    store: PublicationStore, synthetic: Published
-) -> None:
-    publish(store, synthetic), publish(store, synthetic)
-    older, newer = sorted(store.versions())
-    store.rollback(newer)
-    (store.root / older / "publication.json").write_text('{"version":')
+def test_a_damaged_version_is_not_listed_and_cannot_be_gone_back_to(publisher: Publisher) -> None:
+    older, newer = sorted((publisher.publish(), publisher.publish()))
+    publisher.store.rollback(newer)
+    (publisher.folder(older) / "publication.json").write_text('{"version":')
 
-    assert store.versions() == (newer,)
-    assert store.fingerprint(older) is None
+    assert publisher.store.versions() == (newer,)
+    assert publisher.store.fingerprint(older) is None
     with pytest.raises(PublicationError, match="no publication"):
-        store.rollback(older)
-    assert store.current() == newer
+        publisher.store.rollback(older)
+    assert publisher.store.current() == newer
 
-
-@pytest.mark.parametrize("version", ["20000101T000000Z-000000", "..", "../..", "current", ""])
-def test_a_rollback_to_what_is_no_version_is_refused(
-    store: PublicationStore, synthetic: Published, version: str
-) -> None:
-    current = publish(store, synthetic)
-
-    with pytest.raises(PublicationError, match="no publication"):
-        store.rollback(version)
-    assert store.current() == current
-
-
-def test_leftovers_of_a_killed_publication_are_swept_by_the_next(store: PublicationStore, synthetic: Published) -> None:
-    (store.root / ".building-20190101T000000Z-aaaaaa").mkdir(parents=True)
-    (store.root / "current.deadbeef").write_text("half")
-
-    version = publish(store, synthetic)
-
-    assert sorted(path.name for path in store.root.iterdir()) == sorted([version, "current"])
+    # It has its turn to be retired, with its data.
+    newest = publisher.publish()
+    assert older not in {path.name for path in publisher.store.root.iterdir()}
+    assert copy_name(newest) in publisher.site.copies(publisher.store.root)
