@@ -20,6 +20,7 @@ COPY clients ./clients
 COPY dbt ./dbt
 COPY docs/snowflake ./docs/snowflake
 COPY ml ./ml
+COPY outgoing ./outgoing
 COPY semantic_models ./semantic_models
 COPY workers ./workers
 RUN .tools/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable . \

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Literal
 
-import httpx
+import httpx2
 import structlog
 from jwt import PyJWK, PyJWTError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from api.errors import Unavailable
+from outgoing import GuardedTransport
 
 _log = structlog.get_logger(__name__)
 
@@ -66,6 +67,8 @@ class IssuerKeys:
     ----------
     url
         Of the key set.
+    internal_hosts
+        Hosts that may be internal and unencrypted.
     clock
         Seconds, growing evenly.
     patience
@@ -73,11 +76,21 @@ class IssuerKeys:
     """
 
     def __init__(
-        self, url: str, *, clock: Callable[[], float] = time.monotonic, patience: timedelta = _PATIENCE
+        self,
+        url: str,
+        *,
+        internal_hosts: Collection[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+        patience: timedelta = _PATIENCE,
     ) -> None:
         self._url = url
         self._patience_s = patience.total_seconds()
-        self._client = httpx.AsyncClient(follow_redirects=False, headers=_HEADERS, timeout=self._patience_s)
+        self._client = httpx2.AsyncClient(
+            transport=GuardedTransport(internal_hosts),
+            follow_redirects=False,
+            headers=_HEADERS,
+            timeout=self._patience_s,
+        )
         self._clock = clock
         self._keys: Keys = {}
         self._read_at = -math.inf
@@ -143,9 +156,9 @@ class IssuerKeys:
         try:
             async with asyncio.timeout(self._patience_s):
                 keys = read_keys(await self._download())
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:  # a TimeoutError is an OSError
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:  # a TimeoutError is an OSError
             if not self._is_failing:
-                _log.warning("issuer_lost", url=self._url, reason=f"{error!r:.200}")
+                _log.warning("issuer_lost", url=self._url, reason=f"{error!r:.200}", hint=getattr(error, "hint", None))
             self._is_failing = True
         else:
             if self._is_failing or keys.keys() != self._keys.keys():
@@ -157,7 +170,7 @@ class IssuerKeys:
     async def _download(self) -> bytes:
         body = bytearray()
         async with self._client.stream("GET", self._url) as response:
-            if response.status_code != httpx.codes.OK:
+            if response.status_code != httpx2.codes.OK:
                 raise ValueError(f"status {response.status_code}")
             async for chunk in response.aiter_raw():  # raw, as a few KB could unpack to a GB
                 body += chunk

@@ -191,7 +191,7 @@ def _open_tokens(settings: Settings, policies: PolicySource, closing: AsyncExitS
     from api.issuer import IssuerKeys
     from api.tokens import Tokens
 
-    keys = IssuerKeys(url)
+    keys = IssuerKeys(url, internal_hosts=settings.internal_hosts)
     closing.push_async_callback(keys.close)
     watch = asyncio.create_task(keys.follow())
     closing.callback(watch.cancel)

@@ -7,7 +7,6 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -15,6 +14,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from api.snowflake_account import SnowflakeAccount
+from outgoing import InternalHosts, OutgoingUrl
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
@@ -82,8 +82,12 @@ class Settings(BaseSettings):
     auth: AuthMode = Field(
         AuthMode.REQUIRED, description="`off` lets everybody in, and is refused unless bound to loopback."
     )
-    jwt_jwks_url: str | None = Field(
-        None, description="Where the issuer of tokens publishes its keys; https, or http on loopback. None: keys alone."
+    internal_hosts: InternalHosts = Field(
+        (),
+        description="Hosts that may be internal and unencrypted where a setting names one to be asked.",
+    )
+    jwt_jwks_url: OutgoingUrl | None = Field(
+        None, description="Where the issuer of tokens publishes its keys. None: keys alone."
     )
     jwt_issuer: str | None = Field(None, min_length=1, description="What the claim `iss` of a token must be, exactly.")
     jwt_audience: str | None = Field(
@@ -203,21 +207,6 @@ class Settings(BaseSettings):
     def exempt_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """Where failed authentications are not counted."""
         return tuple(ip_network(text.strip()) for text in self.failures_exempt.split(",") if text.strip())
-
-    @field_validator("jwt_jwks_url")
-    @classmethod
-    def _only_a_safe_place(cls, url: str | None) -> str | None:
-        if url is None:
-            return url
-        try:
-            parts = urlsplit(url)
-            host, _ = parts.hostname or "", parts.port
-        except ValueError as error:  # its text shows the value
-            raise ValueError("cannot be read as a URL") from error
-        is_safe = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))
-        if not is_safe or not host or "@" in parts.netloc:
-            raise ValueError("must be an https URL without a user, or http on loopback")
-        return url
 
     @property
     def snowflake_account(self) -> SnowflakeAccount | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from outgoing import InternalHosts
 
 Seconds = Annotated[float, Field(gt=0, le=600)]
 
@@ -39,14 +41,11 @@ class LlmSettings(BaseSettings):
         ge=1_000,
         description="Tokens of one plan, prompts and replies of all rounds; 44 metrics take 9,000 a round.",
     )
-    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Hosts that may have an internal address, such as 127.0.0.1, separated by commas."
+    internal_hosts: InternalHosts = Field(
+        (),
+        alias="INSIGHT_INTERNAL_HOSTS",
+        description="Hosts that may be internal and unencrypted, such as 127.0.0.1, separated by commas.",
     )
-
-    @field_validator("allowed_hosts", mode="before")
-    @classmethod
-    def _separated_by_commas(cls, hosts: object) -> object:
-        return tuple(host.strip() for host in hosts.split(",") if host.strip()) if isinstance(hosts, str) else hosts
 
     @property
     def is_set_up(self) -> bool:

@@ -96,7 +96,12 @@ class Issuer:
     @property
     def settings(self) -> dict[str, str]:
         """The settings of a service that trusts this issuer."""
-        return {"jwt_jwks_url": self.url, "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}
+        return {
+            "internal_hosts": "127.0.0.1",
+            "jwt_jwks_url": self.url,
+            "jwt_issuer": ISSUER,
+            "jwt_audience": AUDIENCE,
+        }
 
     @contextmanager
     def serving(self) -> Iterator[Issuer]:

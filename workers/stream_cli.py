@@ -228,7 +228,7 @@ def _log_to_stderr(settings: StreamSettings) -> None:
 
     configure_logging(LogLevel(settings.log_level))
     # At debug they show what they send: a password that signs in, a key in an address.
-    for library in ("aiokafka", "httpx", "httpcore", "snowflake", "urllib3", "botocore"):
+    for library in ("aiokafka", "httpx2", "httpcore2", "snowflake", "urllib3", "botocore"):
         logging.getLogger(library).setLevel(logging.WARNING)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_Sparse())

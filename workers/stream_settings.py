@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from typing import Literal
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from outgoing import InternalHosts, OutgoingUrl
 from workers.settings import read
-
-
-def _check_url(url: str) -> str:
-    """The URL, if what is sent to it cannot be read on the way."""
-    parsed = urlsplit(url)
-    if parsed.scheme == "https" and parsed.hostname:
-        return url
-    if parsed.scheme == "http" and parsed.hostname in ("127.0.0.1", "localhost", "::1"):
-        return url
-    raise ValueError("should be an https URL, or http on loopback")
-
-
-WebUrl = Annotated[str, AfterValidator(_check_url)]
 
 
 class StreamSettings(BaseSettings):
@@ -80,7 +67,10 @@ class StreamSettings(BaseSettings):
         Path(".insight/producers.db"),
         description="What producers remember: requests made, and what was sent; SQLite, shared by those of a machine.",
     )
-    coingecko_url: WebUrl = Field(
+    internal_hosts: InternalHosts = Field(
+        (), description="Hosts that may be internal and unencrypted where a setting names one to be asked."
+    )
+    coingecko_url: OutgoingUrl = Field(
         "https://api.coingecko.com/api/v3", description="Where CoinGecko is; the free plan's."
     )
     coingecko_api_key: SecretStr | None = Field(None, description="Key of the demo plan; without, fewer requests.")
@@ -89,7 +79,7 @@ class StreamSettings(BaseSettings):
     )
     coingecko_per_minute: int = Field(30, ge=1, description="Requests a minute that the plan allows.")
     coingecko_per_month: int = Field(10_000, ge=1, description="Requests in 31 days that the plan allows.")
-    newsapi_url: WebUrl = Field("https://newsapi.org", description="Where NewsAPI is.")
+    newsapi_url: OutgoingUrl = Field("https://newsapi.org", description="Where NewsAPI is.")
     newsapi_api_key: SecretStr | None = Field(None, description="Key of NewsAPI; it answers nobody without one.")
     newsapi_country: str = Field("us", pattern="^[a-z]{2}$", description="Whose headlines.")
     newsapi_categories: str = Field(

@@ -12,9 +12,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
-import httpx
+import httpx2
 import structlog
 
+from outgoing import GuardedTransport
 from workers.announcing import Announcements, announce
 from workers.broker import Broker
 from workers.errors import BrokerAway, SettingError
@@ -143,7 +144,8 @@ def polled_source(name: str, settings: StreamSettings) -> tuple[Source, Api]:
 async def poll(stopping: asyncio.Event, name: str, *, settings: StreamSettings) -> None:
     """Ask an API, and send what is news, until told to stop."""
     source, api = polled_source(name, settings)
-    async with _sender(settings) as sender, httpx.AsyncClient(timeout=TIMEOUT) as client:
+    guarded = GuardedTransport(settings.internal_hosts)
+    async with _sender(settings) as sender, httpx2.AsyncClient(transport=guarded, timeout=TIMEOUT) as client:
         ledger = Ledger(settings.stream_state_file)
         poller = Poller(source, api, client=client, ledger=ledger, send=sender.send)
         _log.info("polling", source=source.name, every_s=api.every.total_seconds())

@@ -11,9 +11,9 @@ from clients.planner import Action, KeylessPlanner, Plan, Snapshot, take_snapsho
 from clients.planner.checks import check
 from clients.planner.choosing import Planner, PlannerKind, chosen_planner
 from clients.planner.errors import Unanswerable
-from clients.planner.llm.errors import AddressRefused
 from clients.planner.wording import sentence
 from clients.sdk import ApiError, Client
+from outgoing import AddressRefused
 
 _OUTCOMES = {Action.CLARIFY: Outcome.UNCLEAR, Action.REFUSE: Outcome.DECLINED}
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from clients.chatbot.columns import groups_of, is_time, metrics_of, previous_of
-from clients.chatbot.saying import RATIO
+from clients.figures import RATIO
 from clients.sdk import Answer, Cell, Column
 
 _MOST_BARS = 30

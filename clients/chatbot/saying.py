@@ -6,29 +6,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from clients.chatbot.columns import groups_of, is_time, metrics_of
+from clients.figures import shown
 from clients.sdk import Answer, Cell, Column
-
-RATIO = "ratio"  # the unit of shares and rates, read as per cent
-
-
-def shown(value: Cell, unit: str | None = None) -> str:
-    """A value as people read it: thousands apart, at most two decimals of large numbers, four of small ones."""
-    if unit == RATIO and isinstance(value, Decimal | int):
-        return f"{value * 100:,.1f} %"
-    match value:
-        case None:
-            return "no data"
-        case bool():
-            return "yes" if value else "no"
-        case Decimal():
-            places = 2 if abs(value) >= 10 else 4  # noqa: PLR2004 - cents; ratios below
-            text = f"{value:,.{places}f}"
-            text = text.rstrip("0").rstrip(".") if "." in text and (places > 2 or text.endswith(".00")) else text  # noqa: PLR2004
-        case int():
-            text = f"{value:,}"
-        case _:
-            text = str(value)
-    return f"{text} {unit}" if unit else text
 
 
 def said(understood: str, answer: Answer) -> str:

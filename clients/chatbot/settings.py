@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from outgoing import InternalHosts, OutgoingUrl
+
 
 class ChatSettings(BaseSettings):
     """Where the chatbot listens and what it keeps."""
@@ -22,7 +24,12 @@ class ChatSettings(BaseSettings):
     port: int = Field(8501, ge=1, le=65_535, description="Port to listen on.")
     folder: Path = Field(Path(".insight/chat"), description="Conversations and documents, a folder for each user.")
 
-    oidc_metadata_url: str | None = Field(
+    internal_hosts: InternalHosts = Field(
+        (),
+        alias="INSIGHT_INTERNAL_HOSTS",
+        description="Hosts that may be internal and unencrypted where the issuer names them.",
+    )
+    oidc_metadata_url: OutgoingUrl | None = Field(
         None, description="Discovery document of who signs people in (…/.well-known/openid-configuration)."
     )
     oidc_client_id: str | None = Field(None, min_length=1, description="As the chatbot is registered there.")
@@ -38,9 +45,9 @@ class ChatSettings(BaseSettings):
         "access", description="The token that is sent to the service; `id` where access tokens are no JWTs."
     )
 
-    @field_validator("oidc_metadata_url", "oidc_redirect_url")
+    @field_validator("oidc_redirect_url")
     @classmethod
-    def _only_a_safe_place(cls, url: str | None) -> str | None:
+    def _back_over_https(cls, url: str | None) -> str | None:
         if url is not None and not _is_safe(url):
             raise ValueError("must be an https URL without a user, or http on loopback")
         return url

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from math import isfinite
 from typing import Protocol
 
 from clients.documents.settings import DocumentSettings
-from clients.planner.llm.address import check_address
 from clients.planner.llm.errors import ModelFailed, ModelUnreachable, ModelUnusable
 from clients.planner.llm.in_time import in_time
 from clients.settings import LlmSettings
+from outgoing import AddressRefused
 
 _BATCH = 64
 
@@ -46,29 +47,29 @@ class OpenAiEmbedder:
     def embed(self, texts: Sequence[str]) -> list[list[float]] | None:
         """A vector for each text, in order; None where the server does not answer, each batch in time."""
         try:
-            check_address(self._settings.base_url, allowed_hosts=self._settings.allowed_hosts)
             vectors: list[list[float]] = []
-            for start in range(0, len(texts), _BATCH):
+            for start in range(0, max(len(texts), 1), _BATCH):  # without texts the address is checked alone
                 batch = list(texts[start : start + _BATCH])
-                vectors += in_time(lambda batch=batch: self._made(batch), self._settings.timeout_s)  # type: ignore[misc] # mypy infers no lambda with a default
+                vectors += in_time(lambda batch=batch: asyncio.run(self._made(batch)), self._settings.timeout_s)  # type: ignore[misc] # mypy infers no lambda with a default
         except ModelFailed:
             return None
         is_whole = len(vectors) == len(texts) and len({len(vector) for vector in vectors}) <= 1
         return vectors if is_whole else None
 
-    def _made(self, texts: list[str]) -> list[list[float]]:
+    async def _made(self, texts: list[str]) -> list[list[float]]:
         import httpx2
         import openai
 
-        settings = self._settings
-        key = settings.api_key.get_secret_value() if settings.api_key else "none"
+        from clients.planner.llm.exchange import model_client
+
         try:
-            with (
-                openai.DefaultHttpxClient(follow_redirects=False, timeout=settings.timeout_s) as http,
-                openai.OpenAI(api_key=key, base_url=settings.base_url, max_retries=0, http_client=http) as client,
-            ):
-                made = client.embeddings.create(model=self.model, input=texts, encoding_format="float")
+            async with model_client(self._settings) as client:
+                if not texts:
+                    return []
+                made = await client.embeddings.create(model=self.model, input=texts, encoding_format="float")
                 return [_vector(each.embedding) for each in sorted(made.data, key=lambda each: each.index)]
+        except AddressRefused:
+            raise
         except (openai.OpenAIError, httpx2.HTTPError) as error:
             raise ModelUnreachable(type(error).__name__) from error
         except (ValueError, TypeError, AttributeError) as error:  # a server may answer anything; the SDK checks nothing

@@ -15,7 +15,7 @@ from clients.documents.search import ENOUGH, content_words, search
 from clients.documents.settings import DocumentSettings
 from clients.documents.store import Document, PassageStore
 from clients.documents.writing import Writer, chosen_writer
-from clients.planner.llm.errors import AddressRefused
+from outgoing import AddressRefused
 
 _SHOWN = 3  # passages
 _GIVEN = 6  # passages, to a model that writes

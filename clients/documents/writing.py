@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clients.documents.reply import DocumentReply, Passage
 from clients.literal import without_links
-from clients.planner.llm.address import check_address
 from clients.planner.llm.errors import ModelFailed
 from clients.planner.llm.in_time import in_time
 from clients.settings import LlmSettings
@@ -87,7 +86,6 @@ class ModelWriter:
         prompt = json.dumps({"question": question, "passages": given}, ensure_ascii=False)
         messages = [{"role": "system", "content": _prompt()}, {"role": "user", "content": prompt}]
         async with asyncio.timeout(self._settings.timeout_s):
-            await asyncio.to_thread(check_address, self._settings.base_url, allowed_hosts=self._settings.allowed_hosts)
             async with exchange(self._settings) as made:
                 try:
                     reply = await made.say(messages, extra={"response_format": {"type": "json_object"}})

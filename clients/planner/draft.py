@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from enum import Flag, auto
@@ -13,6 +13,7 @@ from clients.planner.calendars import Days
 from clients.planner.errors import Unclear
 from clients.planner.snapshot import Snapshot
 from clients.planner.times import When
+from clients.planner.words import key_of
 
 METRIC_TIME = "metric_time"
 _DAILY_UP_TO = 31  # days of a trend without a grain; longer ones are by month
@@ -27,6 +28,7 @@ class Cue(Flag):
     ADDS = auto()  # "also", "too": what is named comes to what there is
     BREAKS_DOWN = auto()  # "break it down by": the same for groups
     DROPS = auto()  # "drop the": what is named goes
+    RESTARTS = auto()  # "different question": nothing stays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,7 @@ class Ranking:
     descending: bool
     metric: str | None = None
     limit: int | None = None
+    is_quality: bool = False  # "best" and "worst", which turn around where less is better
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,8 @@ class Draft:
         Dimensions that were named without a word that says what for.
     is_trend
         Whether a series is asked for whose grain was not said.
+    is_vague
+        Whether it is asked how something is "doing", which may be a number or how it developed.
     everywhere
         Dimensions of which all values are asked for, so that no filter on them stays.
     """
@@ -87,6 +92,7 @@ class Draft:
     versus: Versus | None = None
     ranking: Ranking | None = None
     is_trend: bool = False
+    is_vague: bool = False
     everywhere: tuple[str, ...] = ()
     cue: Cue = Cue.NONE
 
@@ -105,6 +111,9 @@ def request_of(draft: Draft, snapshot: Snapshot) -> dict[str, Any]:
         Something is missing, or cannot be asked together.
     """
     metrics = _metrics(draft, snapshot)
+    if draft.is_vague:
+        label = snapshot.metrics[metrics[0]]["label"]
+        raise Unclear("Do you want the number, or how it developed?", choices=[label, "by month"])
     if draft.loose:
         labels = [snapshot.dimensions[name]["label"].lower() for name in draft.loose]
         raise Unclear(f"Do you want a row for each {labels[0]}?", choices=[f"by {label}" for label in labels])
@@ -162,7 +171,21 @@ def _ranked(draft: Draft, group_by: tuple[str, ...], snapshot: Snapshot) -> dict
         raise Unclear("The highest or lowest of what?", choices=choices)
     field = draft.ranking.metric or draft.metrics[0]
     limit = {} if draft.ranking.limit is None else {"limit": draft.ranking.limit}
-    return {"order_by": [{"field": field, "descending": draft.ranking.descending}], **limit}
+    return {"order_by": [{"field": field, "descending": _is_descending(draft.ranking, field, snapshot)}], **limit}
+
+
+# Words of labels. A discount may be a cost, or what brings customers in: nobody can tell whether less is better.
+_LESS_IS_BETTER = frozenset(("churn", "churned", "attrition", "lost", "cost", "lapsed", "refund"))
+_UNCERTAIN = frozenset(("discount", "tax", "delivery", "charge", "spend", "volatility", "variance", "price"))
+
+
+def _is_descending(ranking: Ranking, metric: str, snapshot: Snapshot) -> bool:
+    words = frozenset(key_of(snapshot.metrics[metric]["label"])) if ranking.is_quality else frozenset()
+    if words & _LESS_IS_BETTER:
+        return not ranking.descending
+    if words & _UNCERTAIN and "return" not in words:  # return on ad spend
+        raise Unclear("Is more of it better?", choices=["highest first", "lowest first"])
+    return ranking.descending
 
 
 def _open_start(draft: Draft) -> tuple[Condition, ...]:
@@ -187,8 +210,7 @@ def _compared(draft: Draft, as_of: date) -> Draft:
     if (versus := draft.versus) is None:
         return draft
     if versus.days is None:
-        unit = "year" if versus.is_year_before else versus.unit
-        main = draft.days or (calendars.this_unit(as_of, unit) if unit else None)
+        main = draft.days or (calendars.this_unit(as_of, versus.unit) if versus.unit else None)
         if main is None:
             raise Unclear(
                 "Compared over which period?", choices=["this month", "last month", "this quarter", "this year"]
@@ -236,13 +258,19 @@ def dimension_of(group_by: str, snapshot: Snapshot) -> str:
     return group_by if group_by in snapshot.dimensions else group_by.rpartition("__")[0]
 
 
+_EARLIER: Mapping[When, Callable[[Days], Days]] = {
+    When.EARLIER: calendars.before,
+    When.YEAR_EARLIER: calendars.year_before,
+}
+
+
 def laid_over(before: Draft, turn: Draft, snapshot: Snapshot) -> Draft:
     """What was asked, changed by what the next turn says."""
     if Cue.DROPS in turn.cue:
         return _dropped(before, turn)
     days, when = (turn.days, turn.when) if turn.days else (before.days, before.when)
-    if turn.when is When.EARLIER and before.days is not None:
-        days, when = calendars.before(before.days), before.when
+    if turn.when in _EARLIER and before.days is not None:
+        days, when = _EARLIER[turn.when](before.days), before.when
     return replace(
         before,
         metrics=_merged(before.metrics, turn.metrics, turn.cue),
@@ -253,9 +281,10 @@ def laid_over(before: Draft, turn: Draft, snapshot: Snapshot) -> Draft:
         having=turn.having or (() if turn.metrics and Cue.ADDS not in turn.cue else before.having),
         days=days,
         when=when,
-        versus=turn.versus or (None if turn.days or turn.when is When.EARLIER else before.versus),
+        versus=turn.versus or (None if turn.days or turn.when in _EARLIER else before.versus),
         ranking=_reranked(before, turn),
         is_trend=turn.is_trend or before.is_trend,
+        is_vague=turn.is_vague,
         cue=Cue.NONE,
     )
 

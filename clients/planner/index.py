@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ _COMMON_COUNT = 100
 _SHORTEST_REPAIRED = 3
 _TWO_ERRORS_FROM = 8  # letters; below, two errors leave too little of the word
 _MOST_REPAIRS = 3
+_OVER = re.compile(r"\b(\w+) over \1\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +50,11 @@ class Index:
 
     def __init__(self, snapshot: Snapshot) -> None:
         senses: dict[tuple[str, ...], list[Sense]] = defaultdict(list)
+        self._forms: dict[str, tuple[str, ...]] = {}
         for key, classes in lexicon().items():
-            senses[key] += [Sense(kind=kind, value=value) for kind, value in classes]
+            senses[key] += [Sense(kind=kind, value=value) for kind, value in classes if kind != "form"]
+            if formed := tuple(str(value) for kind, value in classes if kind == "form"):
+                self._forms[key[0]] = formed
         names: dict[tuple[str, ...], list[Sense]] = defaultdict(list)
         exact = set(senses)
         for phrase, sense in _named(snapshot):
@@ -57,7 +62,7 @@ class Index:
             if key and sense not in names[key]:
                 names[key].append(sense)
             exact.add(tuple(word.text for word in read_words(phrase)))
-        self._senses = {key: tuple(found) for key, found in senses.items()}
+        self._senses = {key: tuple(found) for key, found in senses.items() if found}
         self._names = {key: tuple(found) for key, found in names.items()}
         self._exact = frozenset(exact)
         self._metrics_by_word = _metrics_by_word(snapshot)
@@ -76,6 +81,10 @@ class Index:
     def is_known(self, word: str) -> bool:
         """Whether it is a word of any phrase."""
         return word in self._known
+
+    def forms(self, word: str) -> tuple[str, ...]:
+        """The forms in which names have the verb, as `sold` for "sell"."""
+        return self._forms.get(word, ())
 
     def metrics_speaking_of(self, words: Iterable[str]) -> frozenset[str]:
         """The metrics in whose names, labels or synonyms every one of the words stands."""
@@ -99,6 +108,8 @@ def _named(snapshot: Snapshot) -> Iterator[tuple[str, Sense]]:
     for name, metric in snapshot.metrics.items():
         for phrase in (name, metric["label"], *metric["synonyms"]):
             yield phrase, Sense(kind="metric", name=name)
+            if _OVER.search(phrase):  # people say "month on month", too
+                yield _OVER.sub(r"\1 on \1", phrase), Sense(kind="metric", name=name)
     for name, dimension in snapshot.dimensions.items():
         for phrase in (name, dimension["label"], *dimension["synonyms"]):
             yield phrase, Sense(kind="dimension", name=name)

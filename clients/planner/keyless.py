@@ -15,6 +15,7 @@ from clients.planner.errors import Unanswerable, Unclear
 from clients.planner.index import Index
 from clients.planner.plan import Action, Plan
 from clients.planner.reading import read_turn
+from clients.planner.reading.told import listen
 from clients.planner.snapshot import Snapshot
 from clients.planner.spans import Span, cut
 from clients.planner.times import When, read_times
@@ -71,19 +72,22 @@ class KeylessPlanner:
 
     def _understood(self, said: _Said, turn: str, snapshot: Snapshot) -> Draft:
         if (chosen := self._chosen(said, turn, snapshot)) is not None:
-            return replace(said.draft, metrics=(*said.draft.metrics, chosen), candidates=())
+            metrics = tuple(dict.fromkeys((*said.draft.metrics, chosen)))
+            return replace(said.draft, metrics=metrics, candidates=(), is_vague=False)
         words = read_words(turn[: MAX_CHARACTERS + 1])
         if len(turn) > MAX_CHARACTERS or len(words) > _MOST_WORDS:
             raise Unanswerable("That is too long to be sure of every word.", instead="Ask one question at a time.")
         spans = cut(words, self._index)
         _decline(spans, snapshot)
-        draft = read_turn(read_times(spans, snapshot.as_of), self._index, snapshot)
-        if draft.is_empty and draft.when is not When.EARLIER and not draft.cue & Cue.DROPS:
+        told = listen(spans)
+        draft = read_turn(read_times(spans, snapshot.as_of), self._index, snapshot, told)
+        if draft.is_empty and draft.when not in (When.EARLIER, When.YEAR_EARLIER) and not draft.cue & Cue.DROPS:
             raise Unanswerable("I found nothing in it that I could look up.", instead=_examples(snapshot))
         if draft.cue & Cue.DROPS and (said.draft.is_empty or draft.is_empty):
             raise Unanswerable("I found nothing that could be taken away.", instead=_examples(snapshot))
         is_answer = bool(said.offered) and not (draft.group_by or draft.where or draft.days)
         is_new = bool(draft.metrics or draft.candidates) and draft.cue is Cue.NONE and not is_answer
+        is_new = is_new or Cue.RESTARTS in draft.cue
         return draft if is_new or said.draft.is_empty else laid_over(said.draft, draft, snapshot)
 
     def _chosen(self, said: _Said, turn: str, snapshot: Snapshot) -> str | None:
@@ -111,7 +115,8 @@ def _decline(spans: Sequence[Span], snapshot: Snapshot) -> None:
         raise Unanswerable("The data say what happened, not why.", instead=instead)
     if "forecast" in kinds:
         raise Unanswerable(f"The data end on {snapshot.as_of}; nothing here looks ahead.", instead=instead)
-    if "definition" in kinds and named:
+    words = {word.text for span in spans for word in span.words}
+    if ("definition" in kinds or ("meaning" in kinds and "what" in words)) and named:
         raise Unanswerable(f"{label}: {snapshot.metrics[named[0]]['description']}", instead="")
     if "advice" in kinds:
         raise Unanswerable("That is for you to judge.", instead=instead)

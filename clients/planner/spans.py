@@ -15,6 +15,12 @@ _UNKNOWN_COST, _REPAIR_COST, _SKIP_COST, _NUMBER_COST = 100.0, 0.4, 0.8, 0.4
 # Each word of a phrase that is no name costs less than the same words as fillers.
 _FILLER_COST, _PHRASE_COST = 0.3, 0.25
 _MOST_SKIPPED = 2  # fillers within a name, as in "coupons that were used"
+# Classes of fillers that tell something where nothing else does (reading/told.py).
+TELLING = (
+    "amount", "buy", "did", "earn", "manner", "many", "one_of", "people", "sell", "spend_on", "what", "when", "where",
+    "win",
+)  # fmt: skip
+_SILENT = frozenset(("filler", *TELLING))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +39,7 @@ class Span:
     @property
     def is_filler(self) -> bool:
         """Whether it says nothing by itself."""
-        return bool(self.senses) and all(sense.kind == "filler" for sense in self.senses)
+        return bool(self.senses) and all(sense.kind in _SILENT for sense in self.senses)
 
     def sense(self, *kinds: str) -> Sense | None:
         """The first sense of one of the kinds."""
@@ -62,9 +68,9 @@ def cut(words: tuple[Word, ...], index: Index) -> tuple[Span, ...]:
 
 
 def _variants(word: Word, index: Index) -> tuple[str, ...]:
-    """What the word may have been meant to be; itself, where it is known or nothing is near."""
+    """What the word may have been meant to be, or to name in another form; itself, where nothing is near."""
     if word.kind != "word" or index.is_known(word.text):
-        return (word.text,)
+        return (word.text, *index.forms(word.text))
     return index.repairs(word.text) or (word.text,)
 
 
@@ -91,7 +97,7 @@ def _spans(
 def _senses(choice: tuple[str, ...], index: Index) -> tuple[float, tuple[Sense, ...]]:
     """What the words mean, with or without the fillers between first and last, and what it costs to say so."""
     if senses := index.senses(choice):
-        if all(sense.kind == "filler" for sense in senses):
+        if all(sense.kind in _SILENT for sense in senses):
             return _FILLER_COST, senses
         if len(choice) > 1 and not any(sense.name for sense in senses):
             return _PHRASE_COST * len(choice), senses

@@ -28,6 +28,7 @@ class When(StrEnum):
     UNTIL = "until"  # anything up to their end
     BEFORE = "before"  # anything up to the day before
     EARLIER = "earlier"  # right before those that are asked for; they are not known here
+    YEAR_EARLIER = "year_earlier"  # the same, a year before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +106,8 @@ class _Reader:
     def _opened(self, start: int) -> tuple[Time, int] | None:
         """Since, until, before, after …, and the period before an unnamed one."""
         if self._is(start, "unit") and self._is(start + 1, "earlier") and self._period(start + 2) is None:
-            return self._time(start, start + 2, None, when=When.EARLIER)
+            is_year = self._value(start, "unit") == "year"
+            return self._time(start, start + 2, None, when=When.YEAR_EARLIER if is_year else When.EARLIER)
         word = self._is(start, "since", "until", "before", "after")
         found = self._period(start + 1) if word else None
         if word is None or found is None:
@@ -268,6 +270,16 @@ def _nth(as_of: date, number: int, unit: str, month: int, year: int | None = Non
     return calendars.nth_unit(days, unit, number)
 
 
+def _first_count(as_of: date, number: int, count: int, unit: str, month: int, year: int | None = None) -> Days | None:
+    """The first so many days or weeks of a month."""
+    first, last = (_nth(as_of, each, unit, month, year) for each in (1, count))
+    return replace(first, end=last.end) if number == 1 and first and last else None
+
+
+def _week_of(day: Days | None) -> Days | None:
+    return calendars.unit_of(day.start, "week") if day else None
+
+
 def _weekend(as_of: date, *, back: int) -> Days:
     saturday = calendars.unit_of(as_of, "week", back=back).start + timedelta(days=5)
     return Days(start=saturday, end=saturday + timedelta(days=1))
@@ -349,6 +361,16 @@ _TABLE: Mapping[str, Build] = {
     "holiday last unit=year": _in_year(calendars.holiday, back=1),
     "last n unit": lambda as_of, _, count, unit: _last_count(as_of, count, unit),
     "n last unit": lambda as_of, count, _, unit: _last_count(as_of, count, unit),
+    "unit=week ago": lambda as_of, unit, _: _ago(as_of, 1, unit),
+    "unit=month ago": lambda as_of, unit, _: _ago(as_of, 1, unit),
+    "unit=quarter ago": lambda as_of, unit, _: _ago(as_of, 1, unit),
+    "ordinal n unit month year": _first_count,
+    "ordinal n unit month": _first_count,
+    "unit=week month day_of_month year": lambda _, __, month, day, year: _week_of(_dated(month, day, year)),
+    "unit=week day_of_month month year": lambda _, __, day, month, year: _week_of(_dated(month, day, year)),
+    "unit=week month day_of_month": lambda as_of, _, month, day: _week_of(_dated_any(as_of, month, day)),
+    "unit=week day_of_month month": lambda as_of, _, day, month: _week_of(_dated_any(as_of, month, day)),
+    "unit=week date": lambda _, __, day: calendars.unit_of(day, "week"),
     "n unit ago": lambda as_of, count, unit, _: _ago(as_of, count, unit),
     "past n unit": lambda as_of, _, count, unit: _last_count(as_of, count, unit),
     "past unit": lambda as_of, _, unit: calendars.past_unit(as_of, unit),

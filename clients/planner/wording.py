@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
 from typing import Any
 
+from clients.figures import shown
 from clients.planner.snapshot import Snapshot
 from clients.sdk import Answer
 
@@ -26,11 +26,7 @@ def headline(understood: str, answer: Answer) -> str:
     """The sentence with its number, if the answer is one number; else with how many rows there are."""
     columns = [column for column in answer.columns if column["kind"] == "metric"]
     if len(answer.rows) == 1 and len(columns) == 1 and len(answer.columns) == 1:
-        value, unit = answer.rows[0][columns[0]["name"]], columns[0]["unit"]
-        if value is None:
-            return f"{understood}: no data."
-        shown = f"{value:,.4f}".rstrip("0").rstrip(".") if isinstance(value, Decimal) else f"{value:,}"
-        return f"{understood}: {shown} {unit or ''}".rstrip() + "."
+        return f"{understood}: {shown(answer.rows[0][columns[0]['name']], columns[0]['unit'])}."
     count = len(answer.rows)
     return f"{understood}: {'no data' if count == 0 else '1 row' if count == 1 else f'{count:,} rows'}."
 

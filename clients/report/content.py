@@ -11,7 +11,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from clients.chatbot.columns import groups_of, metrics_of
-from clients.chatbot.saying import RATIO, shown
+from clients.figures import RATIO, figure, shown
 from clients.report.errors import NothingToReport, Unsettled
 from clients.report.periods import Period
 from clients.report.questions import Question, Shape, questions_about
@@ -234,7 +234,7 @@ def _heading(column: Column) -> str:
 
 
 def _cells(row: Mapping[str, Cell], columns: Sequence[Column]) -> Iterator[str]:
-    return (shown(row[column["name"]], RATIO if column["unit"] == RATIO else None) for column in columns)
+    return (figure(row[column["name"]], column["unit"]) for column in columns)
 
 
 def _name(value: Cell) -> str:

@@ -138,11 +138,12 @@ def test_tokens_are_configured_wholly_or_not_at_all(monkeypatch: pytest.MonkeyPa
         "https://10.0.0.5:8443/keys?tenant=1",
         "http://127.0.0.1:9000/keys",
         "http://[::1]:9000/keys",
-        "http://localhost/keys",
+        "http://LOCALHOST/keys",
     ],
 )
-def test_keys_come_over_https_or_from_this_machine(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    set_all(monkeypatch, TRUSTED | {"INSIGHT_JWT_JWKS_URL": url})
+def test_keys_come_over_https_or_from_a_host_that_is_named(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    named = {"INSIGHT_INTERNAL_HOSTS": "10.0.0.5, 127.0.0.1,[::1],localhost"}
+    set_all(monkeypatch, TRUSTED | named | {"INSIGHT_JWT_JWKS_URL": url})
 
     assert read().jwt_jwks_url == url
 
@@ -153,6 +154,9 @@ def test_keys_come_over_https_or_from_this_machine(monkeypatch: pytest.MonkeyPat
         "http://issuer.example/keys",
         "http://169.254.169.254/latest/meta-data",
         "http://10.0.0.5/keys",
+        "https://10.0.0.5/keys",
+        "http://127.0.0.1:9000/keys",
+        "https://localhost/keys",
         "http://127.0.0.1.issuer.example/keys",
         "http://localhost.issuer.example/keys",
         "http://127.0.0.1@issuer.example/keys",

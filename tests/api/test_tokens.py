@@ -71,7 +71,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def keys(issuer: Issuer, clock: Clock) -> AsyncIterator[IssuerKeys]:
-    made = IssuerKeys(issuer.url, clock=clock, patience=PATIENCE)
+    made = IssuerKeys(issuer.url, internal_hosts=("127.0.0.1",), clock=clock, patience=PATIENCE)
     yield made
     await made.close()
 

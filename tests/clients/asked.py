@@ -14,8 +14,8 @@ from clients.planner.choosing import Planner
 from clients.planner.plan import Action, Plan
 
 QUESTIONS = Path(__file__).with_name("questions")
-# Written by somebody who had not read the grammar, and asked once before anything was changed: docs/planner.md has how
-# that went. Since then it is a second development set.
+# Each written by somebody who had not read the grammar, and asked once before anything was changed: docs/planner.md has
+# how that went. Since then they are further development sets.
 HELD_OUT = Path(__file__).with_name("held_out")
 # What no catalog answers, or not without asking back.
 UNANSWERABLE = frozenset(("ambiguous", "out_of_scope", "injection"))
@@ -43,9 +43,9 @@ class Asked:
         return plan.action in self.actions and canonical(plan.request) in expected
 
 
-def read_questions(folder: Path = QUESTIONS) -> list[Asked]:
-    """Every question of every category."""
-    lines = [line for file in sorted(folder.glob("*.jsonl")) for line in file.read_text("utf-8").splitlines()]
+def read_questions(folder: Path = QUESTIONS, *, name: str = "*") -> list[Asked]:
+    """Every question of every file, or of the one of that name."""
+    lines = [line for file in sorted(folder.glob(f"{name}.jsonl")) for line in file.read_text("utf-8").splitlines()]
     return [_asked(json.loads(line)) for line in lines]
 
 

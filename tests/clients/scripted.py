@@ -149,3 +149,19 @@ def in_turn(*lines: Line) -> Script:
 def submits(plan: object) -> Line:
     """The call that submits a plan."""
     return Line(calls=(("submit_plan", plan),))
+
+
+# How a server fails; whoever asked it does without, in time.
+FAULTS: dict[str, Script] = {
+    "refuses": always(Line(status=401)),
+    "is busy": always(Line(status=429, headers={"Retry-After": "60"})),
+    "fails": always(Line(status=500)),
+    "is slow": always(Line(wait_s=30)),
+    "trickles": always(Line(content="a" * 700, pause_s=0.3)),
+    "is no model": always(Line(raw=b"<html>hello</html>", headers={"Content-Type": "text/html"})),
+    "streams garbage": always(Line(raw=b"data: {]\n\n", headers={"Content-Type": "text/event-stream"})),
+    "streams another thing": always(Line(raw=b'data: {"a": 1}\n\n', headers={"Content-Type": "text/event-stream"})),
+    "says nothing": always(Line()),
+    "says nonsense": always(Line(content="I am a teapot.")),
+    "redirects": always(Line(status=307, headers={"Location": "http://127.0.0.1:9/v1/chat/completions"})),
+}

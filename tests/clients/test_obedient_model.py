@@ -125,7 +125,7 @@ def _attack(planted: str, channel: str, attacked: ScriptedModel, caller: Client,
             snapshot = _with_value(seen, "news__source_name", planted)
         case _:  # too many values to be in the prompt: the model looks them up
             snapshot = _with_value(seen, "product__description", planted, last=True)
-    settings = LlmSettings(OPENAI_BASE_URL=attacked.url, model="obedient", allowed_hosts=("127.0.0.1",))
+    settings = LlmSettings(OPENAI_BASE_URL=attacked.url, model="obedient", INSIGHT_INTERNAL_HOSTS="127.0.0.1")
     before = len(attacked.requests)
 
     plan = LlmPlanner(snapshot, settings).plan(turns)

@@ -90,13 +90,13 @@ def test_a_language_model_plans_where_one_is_set_up(access: dict[str, str]) -> N
         given = access | {
             "INSIGHT_LLM_MODEL": "scripted",
             "OPENAI_BASE_URL": model.url,
-            "INSIGHT_LLM_ALLOWED_HOSTS": "127.0.0.1",
+            "INSIGHT_INTERNAL_HOSTS": "127.0.0.1",
         }
         told = json.loads(insight("ask", "how much went out?", "--json", **given).stdout)
-        refused = insight("ask", "orders", **(given | {"INSIGHT_LLM_ALLOWED_HOSTS": ""}))
+        refused = insight("ask", "orders", **(given | {"INSIGHT_INTERNAL_HOSTS": ""}))
 
     assert (told["planner"], told["request"]) == ("llm", {"metrics": ["units_sold"]})
     assert missing.returncode == 1
     assert "INSIGHT_LLM_MODEL" in missing.stderr
     assert refused.returncode == 1
-    assert "INSIGHT_LLM_ALLOWED_HOSTS" in refused.stderr
+    assert "INSIGHT_INTERNAL_HOSTS" in refused.stderr

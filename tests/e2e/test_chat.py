@@ -30,6 +30,7 @@ def test_a_question_is_answered_with_number_chart_table_meaning_and_request(chat
     expect(reply.get_by_test_id("stDataFrame")).to_be_visible()
     expect(reply.get_by_text("Data up to 2019-12-31")).to_be_visible()
     visitor.look("series")
+    expect(reply.get_by_text("Total revenue by month: highest")).to_be_in_viewport()
     reply.get_by_text("What is counted").click()
     expect(reply.get_by_text("(USD):")).to_be_visible()
     with visitor.page.expect_download() as downloaded:
@@ -170,6 +171,15 @@ def test_a_phone_shows_everything_without_scrolling_sideways(chat: Chat, visit: 
     reply = visitor.ask("revenue by category")
     expect(reply.get_by_text("Total revenue by product category: highest")).to_be_visible()
     visitor.look("phone")
+    expect(reply.get_by_text("Total revenue by product category: highest")).to_be_in_viewport()
+    field = visitor.page.get_by_test_id("stChatInput").bounding_box()
+    sentence = reply.get_by_text("Total revenue by product category: highest").bounding_box()
+    chart = reply.get_by_test_id("stVegaLiteChart").bounding_box()
+    assert field is not None
+    assert sentence is not None
+    assert chart is not None
+    assert 0 < sentence["y"] < field["y"] - sentence["height"]
+    assert chart["y"] < field["y"] - 200
 
     overflow = visitor.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
 

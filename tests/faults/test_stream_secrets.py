@@ -105,7 +105,12 @@ def outcome(kafka: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> Out
     ):
         stream.create_topics({"bitcoin": 1})
         _answer_badly(coingecko, newsapi)
-        stream.settings = {**settings, "INSIGHT_COINGECKO_URL": coingecko.url, "INSIGHT_NEWSAPI_URL": newsapi.url}
+        stream.settings = {
+            **settings,
+            "INSIGHT_INTERNAL_HOSTS": "127.0.0.1",
+            "INSIGHT_COINGECKO_URL": coingecko.url,
+            "INSIGHT_NEWSAPI_URL": newsapi.url,
+        }
         with _worker(made, stream, "consumer", "consume"), _worker(made, stream, "webhooks", "produce", "sales"):
             with (
                 _worker(made, stream, "prices", "produce", "bitcoin"),

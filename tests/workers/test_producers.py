@@ -11,10 +11,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from pydantic import SecretStr
 
+from outgoing import GuardedTransport
 from tests.apis import Reply, StandInApi, stand_in_api
 from tests.conftest import REPOSITORY
 from workers.errors import ApiAway, ApiError, ApiRefused, BrokerAway
@@ -92,7 +93,8 @@ async def polling(
 ) -> AsyncIterator[tuple[Poller, Log]]:
     log = Log()
     reached = Api(url=api.url, key=SecretStr("the-key"), every=timedelta(seconds=every_s), budgets=tuple(budgets))
-    async with httpx.AsyncClient(timeout=timeout_s) as client:
+    guarded = GuardedTransport(("127.0.0.1",))
+    async with httpx2.AsyncClient(transport=guarded, timeout=timeout_s) as client:
         yield Poller(source, reached, client=client, ledger=Ledger(home / "producers.db"), send=log.send), log
 
 

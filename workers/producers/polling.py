@@ -17,9 +17,10 @@ from email.utils import parsedate_to_datetime
 from itertools import cycle
 from typing import Any, Final
 
-import httpx
+import httpx2
 import structlog
 
+from outgoing import AddressRefused
 from workers.errors import ApiAway, ApiError, ApiRefused, BrokerAway, RejectedMessage
 from workers.messages import Message, Outgoing, encode
 from workers.producers.ledger import Ledger, utc_now
@@ -34,7 +35,7 @@ LONGEST_PAUSE_S: Final = 900.0
 REFUSED_PAUSE_S: Final = 900.0
 LONGEST_RETRY_AFTER_S: Final = 86_400.0
 
-TIMEOUT: Final = httpx.Timeout(10.0)
+TIMEOUT: Final = httpx2.Timeout(10.0)
 MOST_ANSWER_BYTES: Final = 5_000_000
 
 _TOO_MANY: Final = 429
@@ -55,7 +56,7 @@ class Tally:
 class Poller:
     """One source, asked for ever."""
 
-    def __init__(self, source: Source, api: Api, *, client: httpx.AsyncClient, ledger: Ledger, send: Send) -> None:
+    def __init__(self, source: Source, api: Api, *, client: httpx2.AsyncClient, ledger: Ledger, send: Send) -> None:
         """Keep the parts; `send` returns when the messages are in the log."""
         self._source = source
         self._api = api
@@ -120,7 +121,9 @@ class Poller:
             url = self._api.url.rstrip("/") + question.path
             async with self._client.stream("GET", url, params=dict(question.params), headers=headers) as response:
                 body = await _read_within(response, MOST_ANSWER_BYTES)
-        except httpx.HTTPError as error:
+        except AddressRefused as error:
+            raise ApiRefused(f"{name} is not asked: {error}", hint=error.hint) from error
+        except httpx2.HTTPError as error:
             raise ApiAway(f"{name} gives no answer: {type(error).__name__}", hint=_AWAY_HINT) from error
         answer = _parsed(body)
         fault = self._source.fault(answer) if answer is not None else None
@@ -142,12 +145,12 @@ class Poller:
 _AWAY_HINT: Final = "It is asked again after a pause; nothing is lost but time"
 
 
-async def _read_within(response: httpx.Response, most_bytes: int) -> bytes:
+async def _read_within(response: httpx2.Response, most_bytes: int) -> bytes:
     body = bytearray()
     async for piece in response.aiter_bytes():
         body += piece
         if len(body) > most_bytes:
-            raise httpx.ReadError("larger than any answer")
+            raise httpx2.ReadError("larger than any answer")
     return bytes(body)
 
 
@@ -159,7 +162,7 @@ def _parsed(body: bytes) -> Any:  # noqa: ANN401 - JSON
         return None
 
 
-def _as_fault(name: str, response: httpx.Response, fault: ApiError | None) -> ApiError:
+def _as_fault(name: str, response: httpx2.Response, fault: ApiError | None) -> ApiError:
     status = response.status_code
     retry_after_s = _retry_after_s(response.headers.get("retry-after"))
     if status == _TOO_MANY or (isinstance(fault, ApiAway) and retry_after_s is not None):

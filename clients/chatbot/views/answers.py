@@ -13,9 +13,10 @@ from clients.chatbot.columns import is_group, metrics_of
 from clients.chatbot.conversation import DataReply
 from clients.chatbot.pictures import Kind, kind_of, vega
 from clients.chatbot.requests import NotInGraphql, graphql_of, rest_of
-from clients.chatbot.saying import RATIO, said, shown
+from clients.chatbot.saying import said
 from clients.chatbot.views.places import TO_EXPLORE
 from clients.chatbot.views.plain import label, say
+from clients.figures import RATIO, places, shown
 from clients.planner import Mode
 from clients.sdk import Answer, ApiError, Cell, Column
 
@@ -57,7 +58,7 @@ def _numbers(answer: Answer) -> None:
 
 def _table(answer: Answer, key: str) -> None:
     rows = answer.rows[:_TABLE_ROWS]
-    table = {column["name"]: [_cell(row[column["name"]]) for row in rows] for column in answer.columns}
+    table = {column["name"]: [_cell(row[column["name"]], column["unit"]) for row in rows] for column in answer.columns}
     st.dataframe(
         table,
         hide_index=True,
@@ -80,11 +81,9 @@ def _heading(column: Column) -> Any:  # noqa: ANN401 - Streamlit's columns have 
     return st.column_config.Column(title)
 
 
-def _cell(value: Cell) -> object:
-    """As the browser draws it; exact decimals are in the CSV."""
-    if not isinstance(value, Decimal):
-        return value
-    return round(float(value), 2 if abs(value) >= 10 else 4)  # noqa: PLR2004 - as in the sentence
+def _cell(value: Cell, unit: str | None) -> object:
+    """As the browser draws it, rounded as in the sentence; exact decimals are in the CSV."""
+    return round(float(value), places(value, unit)) if isinstance(value, Decimal) else value
 
 
 def _definitions(metrics: Sequence[str], analyst: Analyst) -> None:

@@ -18,6 +18,25 @@ _PLACEHOLDERS = {
     Topic.DATA: "Ask about your metrics, such as: revenue by month",
     Topic.DOCUMENTS: "Ask about your documents",
 }
+# Streamlit scrolls to the end of a reply, where its tools are; whoever asked looks for the sentence and the chart. The
+# script is these words alone. It runs when its text changes, so once for each turn, until what is drawn stands still.
+_TO_THE_LAST_QUESTION = """<script>/* {turn} */
+(() => {{
+  let left = 50, most = 200, timer;
+  const again = () => {{
+    const asked = [...document.querySelectorAll('[data-testid="stChatMessage"]')].at(-2);
+    const top = asked?.getBoundingClientRect().top;
+    // A wheel ends the scrolling of Streamlit's own that is under way, which would go on to the end otherwise.
+    asked?.closest('[data-testid="stAppScrollToBottomContainer"]')?.dispatchEvent(new WheelEvent("wheel"));
+    if (asked) {{ asked.style.scrollMarginTop = "4rem"; asked.scrollIntoView({{block: "start"}}); }}
+    if (asked && Math.abs(asked.getBoundingClientRect().top - top) > 2) left = 50;
+    if (left-- > 0 && most-- > 0) timer = setTimeout(again, 100);
+  }};
+  again();
+  for (const kind of ["wheel", "touchstart", "keydown", "pointerdown"])
+    addEventListener(kind, (event) => event.isTrusted && clearTimeout(timer), {{capture: true}});
+}})();
+</script>"""
 _TOPIC = "topic"
 _CHOSEN = "topic_chosen"
 
@@ -50,6 +69,9 @@ def page() -> None:
             _show_turn(desk, conversation, position, turn, is_last=turn is conversation.turns[-1] and not waiting)
         if waiting:
             _ask(desk, topic, waiting)
+        if conversation.turns:
+            where = f"{''.join(filter(str.isalnum, conversation.id))} {len(conversation.turns)}"
+            st.html(_TO_THE_LAST_QUESTION.format(turn=where), unsafe_allow_javascript=True)
 
 
 def _chosen_topic() -> Topic:

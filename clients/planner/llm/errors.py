@@ -18,11 +18,3 @@ class ModelUnreachable(ModelFailed):
 
 class ModelUnusable(ModelFailed):
     """The replies are no plan, or exceeded calls or tokens."""
-
-
-class AddressRefused(Exception):
-    """The base URL leads to where it may not."""
-
-    def __init__(self, message: str, *, hint: str) -> None:
-        super().__init__(message)
-        self.hint = hint

@@ -14,6 +14,7 @@ from openai.types.chat import ChatCompletionChunk
 
 from clients.planner.llm.errors import ModelUnreachable, ModelUnusable
 from clients.settings import LlmSettings
+from outgoing import AddressRefused, GuardedTransport, check_url, checked_addresses
 
 _CHARACTERS_A_TOKEN = 4  # of English and JSON, about; servers count differently, and not all of them say
 _MOST_REPLY_TOKENS = 2_000
@@ -128,10 +129,34 @@ class Exchange:
 
 @asynccontextmanager
 async def exchange(settings: LlmSettings) -> AsyncIterator[Exchange]:
-    """An exchange for the length of the block."""
-    key = settings.api_key.get_secret_value() if settings.api_key else "none"
+    """An exchange for the length of the block; raises what `model_client` does."""
+    async with model_client(settings) as client:
+        yield Exchange(client, settings)
+
+
+@asynccontextmanager
+async def model_client(settings: LlmSettings) -> AsyncIterator[AsyncOpenAI]:
+    """A client of the model's server for the length of the block, that goes nowhere else.
+
+    Raises
+    ------
+    AddressRefused
+        The settings lead to where no model may be.
+    ModelUnreachable
+        Its name is unknown.
+    """
+    hosts, key = settings.internal_hosts, settings.api_key.get_secret_value() if settings.api_key else "none"
+    check_url(settings.base_url, internal_hosts=hosts)
+    try:
+        # Before the SDK does, whose errors say nothing of why.
+        await checked_addresses(httpx2.URL(settings.base_url), internal_hosts=hosts)
+    except AddressRefused:
+        raise
+    except httpx2.TransportError as error:
+        raise ModelUnreachable(str(error)) from error
+    guarded = GuardedTransport(hosts)
     async with (
-        DefaultAsyncHttpxClient(follow_redirects=False, timeout=settings.timeout_s) as http,
+        DefaultAsyncHttpxClient(transport=guarded, follow_redirects=False, timeout=settings.timeout_s) as http,
         AsyncOpenAI(api_key=key, base_url=settings.base_url, max_retries=0, http_client=http) as client,
     ):
-        yield Exchange(client, settings)
+        yield client

@@ -22,8 +22,7 @@ from clients.literal import without_links
 from clients.planner.checks import check
 from clients.planner.errors import Unanswerable
 from clients.planner.keyless import KeylessPlanner
-from clients.planner.llm.address import check_address
-from clients.planner.llm.errors import AddressRefused, ModelFailed, ModelUnreachable, ModelUnusable
+from clients.planner.llm.errors import ModelFailed, ModelUnreachable, ModelUnusable
 from clients.planner.llm.exchange import Exchange, Message, RepliesNotSupported, Reply, ToolCall, exchange
 from clients.planner.llm.in_time import in_time
 from clients.planner.llm.replies import PlanReply, ValuesCall, plan_schema
@@ -72,7 +71,6 @@ class LlmPlanner:
 
 async def _planned(turns: Sequence[str], snapshot: Snapshot, settings: LlmSettings) -> Plan:
     async with asyncio.timeout(settings.timeout_s):
-        await asyncio.to_thread(check_address, settings.base_url, allowed_hosts=settings.allowed_hosts)
         async with exchange(settings) as made:
             if settings.replies is LlmReplies.TOOLS:
                 try:
@@ -243,4 +241,4 @@ def _prompt(name: str) -> str:
     return files("clients.planner.llm").joinpath("prompts", f"{name}.md").read_text(encoding="utf-8")
 
 
-__all__ = ["AddressRefused", "LlmPlanner"]
+__all__ = ["LlmPlanner"]

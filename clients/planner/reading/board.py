@@ -10,6 +10,7 @@ from clients.literal import without_links
 from clients.planner.draft import Condition, Ranking, Scalar, Versus
 from clients.planner.errors import Unanswerable
 from clients.planner.index import Index, Sense
+from clients.planner.reading.told import Told
 from clients.planner.snapshot import Snapshot
 from clients.planner.spans import Span
 from clients.planner.times import Item, Time
@@ -26,6 +27,12 @@ class Found:
         Places of metrics that are there for a condition or an order.
     values
         Dimension, value, and whether it is excluded.
+    is_sold
+        Whether what is ranked is ranked by how much of it was sold.
+    is_instead
+        Whether something is said to take the place of something else.
+    is_compared
+        Whether values are set against each other.
     """
 
     metrics: dict[int, str] = field(default_factory=dict)
@@ -40,16 +47,22 @@ class Found:
     versus: Versus | None = None
     ranking: Ranking | None = None
     is_trend: bool = False
+    is_sold: bool = False
+    is_instead: bool = False
+    is_compared: bool = False
     everywhere: list[str] = field(default_factory=list)
 
 
 class Board:
     """Holds the items of one turn; a pass takes off what it explains."""
 
-    def __init__(self, items: Sequence[Item], index: Index, snapshot: Snapshot) -> None:
-        self.items = tuple(item for item in items if isinstance(item, Time) or item.sense("noun") is None)
+    def __init__(self, items: Sequence[Item], index: Index, snapshot: Snapshot, told: Told) -> None:
+        self.items: tuple[Item, ...] = tuple(
+            item for item in items if isinstance(item, Time) or item.sense("noun") is None
+        )
         self.index = index
         self.snapshot = snapshot
+        self.told = told
         self.left = set(range(len(self.items)))
         self.found = Found()
 
@@ -78,6 +91,10 @@ class Board:
         """Whether something of the kinds is left."""
         return any(True for _ in self.places(*kinds))
 
+    def replace(self, place: int, span: Span) -> None:
+        """Have the span in place of the one there."""
+        self.items = (*self.items[:place], span, *self.items[place + 1 :])
+
     def take(self, *places: int) -> None:
         """They are explained."""
         self.left.difference_update(places)
@@ -87,6 +104,11 @@ class Board:
         if self.sense(place, "unit"):
             return None
         return self.by_values([sense.name for sense in self.senses(place, "dimension")])
+
+    def named(self, kind: str, *words: str) -> str | None:
+        """The metric or dimension that the catalog knows by these words."""
+        names = [sense.name for sense in self.index.senses(words) if sense.kind == kind]
+        return self.by_values(names) if kind == "dimension" else next(iter(names), None)
 
     def by_values(self, names: Sequence[str]) -> str | None:
         """The one of the dimensions that people mean by a name that all have; None for none."""
@@ -101,6 +123,11 @@ class Board:
             f"I do not know what {words} means here.",
             instead=f"I can answer with numbers such as {', '.join(usual)}, by what the catalog has.",
         )
+
+    def is_than(self, place: int) -> bool:
+        """Whether the span there sets one thing against another, as "more than" does where no number follows."""
+        span = self.span(place)
+        return span is not None and span.words[-1].text == "than"
 
     def is_plural(self, place: int) -> bool:
         """Whether the span there is written in the plural."""

@@ -17,6 +17,8 @@ def read_groups(board: Board) -> None:
     for place in list(board.places("by", "which", "split")):
         is_by = board.sense(place, "by") is not None
         near = place + 1
+        if _is_split_of(board, place):
+            continue
         if is_by and _is_ratio(board, place):
             board.found.loose.append(board.dimension(near) or "")
             board.take(near)
@@ -24,20 +26,36 @@ def read_groups(board: Board) -> None:
         if is_by and board.found.group_by and board.found.ranking and (ordered := board.sense(near, "metric")):
             order_by(board, near, ordered.name)
             continue
-        while near < len(board.items):
-            if near == place + 1 and near not in board.left:  # the number of "which five cities"
-                near += 1
-            elif (name := board.dimension(near)) is not None and not _is_metric_after(board, near, is_by=is_by):
-                near = board.group(near, name)
-            elif (unit := board.sense(near, "unit", "weekend")) is not None and unit.kind == "unit":
-                near = board.group(near, f"{METRIC_TIME}__{unit.value}")
-            elif board.sense(near, "and") and (board.dimension(near + 1) or board.sense(near + 1, "unit")):
-                near += 1
-            else:
-                break
+        near = _group_behind(board, near, is_by=is_by)
         is_order = board.found.ranking or board.found.group_by or board.has("dimension", "follow") or place == 0
         if is_by and is_order and near == place + 1 and (sense := board.sense(near, "metric")) is not None:
             order_by(board, near, sense.name)
+
+
+def _group_behind(board: Board, first: int, *, is_by: bool) -> int:
+    """Take the list of groups that begins there; the place after it."""
+    near = first
+    while near < len(board.items):
+        if near == first and near not in board.left:  # the number of "which five cities"
+            near += 1
+        elif (name := board.dimension(near)) is not None and not _is_metric_after(board, near, is_by=is_by):
+            near = board.group(near, name)
+        elif (unit := board.sense(near, "unit", "weekend")) is not None and unit.kind == "unit":
+            near = board.group(near, f"{METRIC_TIME}__{unit.value}")
+        elif board.sense(near, "and") and (board.dimension(near + 1) or board.sense(near + 1, "unit")):
+            near += 1
+        else:
+            break
+    return near
+
+
+def _is_split_of(board: Board, place: int) -> bool:
+    """Whether it was "the gender split of …", which is a group."""
+    name = board.dimension(place - 1) if board.sense(place, "split") else None
+    if name is not None:
+        board.group(place - 1, name)
+        board.take(place)
+    return name is not None
 
 
 def _is_ratio(board: Board, place: int) -> bool:
@@ -73,8 +91,14 @@ def read_grains(board: Board) -> None:
     if board.found.ranking or board.found.having or board.has("follow"):
         for place in list(board.places("unit")):
             unit = board.sense(place, "unit")
-            if unit is not None:
+            if unit is not None and not _is_same(board, place - 1):
                 board.group(place, f"{METRIC_TIME}__{unit.value}")
+
+
+def _is_same(board: Board, place: int) -> bool:
+    """Whether it is the "same" of "the same quarter", which is a time that nobody told."""
+    span = board.span(place)
+    return span is not None and "same" in (word.text for word in span.words)
 
 
 def read_metrics(board: Board) -> None:
@@ -117,10 +141,12 @@ def _read_shortened_metrics(board: Board) -> None:
 
 def read_rest_of_dimensions(board: Board) -> None:
     """A dimension without a word that says what for is what is ranked or has a condition, else to be asked back."""
-    is_group = board.found.ranking or board.found.having or board.has("split", "compare")
+    is_group = board.found.ranking or board.found.having or board.has("split", "compare", "add", "drop")
     for place in list(board.places("dimension")):
         if (name := board.dimension(place)) is not None and is_group:
             board.group(place, name)
+        elif name is not None and board.told.has("did") and board.sense(place, "buy"):
+            board.take(place)  # "how many orders did women place"
         elif name is not None:
             board.found.loose.append(name)
             board.take(place)
@@ -128,7 +154,11 @@ def read_rest_of_dimensions(board: Board) -> None:
 
 def read_partial_names(board: Board) -> None:
     """Words that are a part of metrics' names alone: these metrics are candidates."""
-    unknown = [place for place in sorted(board.left) if isinstance(s := board.items[place], Span) and not s.senses]
+    unknown = [
+        place
+        for place in sorted(board.left)
+        if isinstance(s := board.items[place], Span) and all(sense.kind == "average" for sense in s.senses)
+    ]
     words = [_word(board, place) for place in unknown]
     speaking = board.index.metrics_speaking_of(words)
     if not words or not speaking:
@@ -148,10 +178,17 @@ def read_partial_names(board: Board) -> None:
 
 
 def read_averages(board: Board) -> None:
-    """Take "on average" beside metrics that are averages anyway; of others nobody knows over what."""
+    """Take "on average" and "mean" beside metrics that are averages anyway; of others nobody knows over what."""
     metrics = board.found.metrics.values()
     if metrics and all(board.snapshot.metrics[name]["type"] == "ratio" for name in metrics):
-        board.take(*board.places("on_average"))
+        board.take(*board.places("on_average", "average"))
+
+
+def read_currencies(board: Board) -> None:
+    """Take "in dollars" where that is the unit anyway."""
+    units = [board.snapshot.metrics[name]["unit"] or "" for name in board.found.metrics.values()]
+    if units and all(unit.startswith("USD") for unit in units):
+        board.take(*board.places("currency"))
 
 
 def _word(board: Board, place: int) -> str:

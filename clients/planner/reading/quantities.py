@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 from clients.planner.draft import METRIC_TIME, Condition, Ranking, Scalar
@@ -11,6 +12,7 @@ from clients.planner.reading.values import absorb
 from clients.planner.spans import Span
 
 _DEFAULT_LIMIT = 10
+_OCCASIONS = ("time", "times")
 _COMPARATORS = ("gt", "gte", "lt", "lte", "eq", "between")
 
 
@@ -45,7 +47,14 @@ def _condition(board: Board, operator: str, place: int, after: int, numbers: lis
         _length(board, operator, place, after, numbers)
         return
     behind = board.span(after)
+    if (
+        behind is not None and behind.words[-1].text in _OCCASIONS
+    ):  # of each customer, which is no condition on a number
+        board.refuse((behind,))
     board.take(*range(place, after))
+    if board.sense(after, "currency"):
+        board.take(after)
+        behind = board.span(after + 1)
     if behind is not None and (sense := behind.sense("metric")) is not None:
         _having(board, after, sense.name, operator, numbers)
     elif before is not None and (numeric := _numeric(board, before)) is not None:
@@ -116,8 +125,12 @@ def read_ranking(board: Board) -> None:
         if sense is None:
             continue
         board.take(place)
+        board.found.is_sold = board.found.is_sold or sense.value == "sell"
+        if board.found.ranking is not None and sense.value == "sell":  # "top 5 best sellers"
+            continue
         limit = _limit(board, place)
-        board.found.ranking = Ranking(descending=sense.kind == "top", limit=limit)
+        is_quality = sense.value == "quality"
+        board.found.ranking = Ranking(descending=sense.kind == "top", limit=limit, is_quality=is_quality)
         _group_the_ranked(board, place, is_amount=sense.value == "amount")
     for place in list(board.places("rank")):
         _rank(board, place)
@@ -146,6 +159,8 @@ def _limit(board: Board, place: int) -> int:
             return number
     if (counted := _counted(board)) is not None:
         return counted
+    if board.told.has("where", "one_of"):
+        return 1
     ranked = next((board.span(near) for near in board.places("dimension", "unit")), None)
     if ranked is None:
         return 1 if board.has("grain") else _DEFAULT_LIMIT
@@ -197,8 +212,7 @@ def _is_only_metric(board: Board, place: int) -> bool:
 def order_by(board: Board, place: int, metric: str) -> None:
     """Order by the metric there, which is in the answer too."""
     ranking = board.found.ranking or Ranking(descending=True)
-    limit = ranking.limit
-    board.found.ranking = Ranking(descending=ranking.descending, metric=metric, limit=limit)
+    board.found.ranking = replace(ranking, metric=metric)
     board.found.metrics[place] = metric
     board.found.conditioned.add(place)
     board.take(place)

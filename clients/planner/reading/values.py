@@ -24,9 +24,9 @@ def read_values(board: Board) -> None:
     has_metric = bool(board.found.metrics) or any(_is_sure_metric(board, place) for place in board.places("metric"))
     is_excluded, last_taken = False, -2
     groups: dict[str, int] = {}
-    versus = set(board.places("versus"))
+    versus = set(board.places("versus")) | {place for place in board.places("gt", "lt") if board.is_than(place)}
     for place in range(len(board.items)):
-        if board.sense(place, "not"):
+        if board.sense(place, "not") or (place > 0 and board.sense(place, "drop")):
             is_excluded = _leads_to_value(board, place)
             board.take(*([place] if is_excluded else []))
             last_taken = place
@@ -119,6 +119,7 @@ def _group_the_compared(board: Board, groups: dict[str, int], versus: set[int]) 
     for dimension, count in groups.items():
         if count > 1 and (is_compared or count == len(board.snapshot.values.get(dimension, ()))):
             board.found.group_by.append(dimension)
+            board.found.is_compared = True
             board.take(*versus)
 
 

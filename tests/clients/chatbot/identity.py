@@ -49,11 +49,17 @@ class IdentityProvider:
     @property
     def service_settings(self) -> dict[str, str]:
         """The settings of a service that trusts it."""
-        return {"jwt_jwks_url": f"{self.url}/keys", "jwt_issuer": self.url, "jwt_audience": AUDIENCE}
+        return {
+            "internal_hosts": "127.0.0.1",
+            "jwt_jwks_url": f"{self.url}/keys",
+            "jwt_issuer": self.url,
+            "jwt_audience": AUDIENCE,
+        }
 
     def chat_settings(self, chat_url: str) -> dict[str, str]:
         """The settings of a chatbot that people sign in to here."""
         return {
+            "INSIGHT_INTERNAL_HOSTS": "127.0.0.1",
             "INSIGHT_CHAT_OIDC_METADATA_URL": f"{self.url}/.well-known/openid-configuration",
             "INSIGHT_CHAT_OIDC_CLIENT_ID": CLIENT_ID,
             "INSIGHT_CHAT_OIDC_CLIENT_SECRET": CLIENT_SECRET,

@@ -13,6 +13,7 @@ from clients.chatbot.requests import NotInGraphql, graphql_of, rest_of
 from clients.chatbot.saying import said
 from clients.chatbot.understood import chips_of, without
 from clients.chatbot.views.plain import label
+from clients.figures import shown
 from clients.planner import Snapshot
 from clients.sdk import Client
 from tests.server import Server
@@ -77,7 +78,7 @@ def test_the_sentence_has_the_number(client: Client) -> None:
 
     assert said("Units sold", one) == f"Units sold: {one.rows[0]['units_sold']:,} units."
     text = said("Total revenue by month", by_month)
-    assert f"highest {highest['total_revenue']:,.2f} USD ({highest['metric_time__month']})" in text
+    assert f"highest {shown(highest['total_revenue'], 'USD')} ({highest['metric_time__month']})" in text
     assert text.endswith("; 12 rows.")
 
 
@@ -89,7 +90,7 @@ def test_a_comparison_says_which_way_it_went(client: Client) -> None:
     text = said("Total revenue", answer)
 
     assert (", up " if row["total_revenue__change"] > 0 else ", down ") in text  # type: ignore[operator]
-    assert f"from {row['total_revenue__previous']:,.2f} USD" in text
+    assert f"from {shown(row['total_revenue__previous'], 'USD')}" in text
 
 
 def test_a_share_is_said_in_per_cent_and_nothing_is_no_data(client: Client) -> None:

@@ -275,7 +275,7 @@ def test_a_model_at_an_address_inside_is_a_reply_that_says_what_to_do(
 
     assert reply.outcome is Outcome.FAILED
     assert "not encrypted" in reply.text
-    assert "INSIGHT_LLM_ALLOWED_HOSTS" in reply.hint
+    assert "INSIGHT_INTERNAL_HOSTS" in reply.hint
 
 
 def test_a_token_says_when_it_runs_out_and_a_key_does_not() -> None:

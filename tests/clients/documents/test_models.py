@@ -16,7 +16,7 @@ from clients.documents.library import Library
 from clients.documents.writing import ModelWriter
 from clients.settings import LlmSettings
 from tests.clients.documents.made import made_pdf
-from tests.clients.scripted import Body, Line, Script, ScriptedModel, always, scripted
+from tests.clients.scripted import FAULTS, Body, Line, Script, ScriptedModel, always, scripted
 
 PAGES = (
     "Returns. Customers may send goods back within 45 days of delivery. The parcel label is printed at home.",
@@ -40,7 +40,7 @@ def meaning(text: str) -> list[float]:
 
 def model_settings(model: ScriptedModel | None, **given: object) -> LlmSettings:
     url = model.url if model else "http://127.0.0.1:9/v1"
-    chosen = {"model": "scripted", "allowed_hosts": ("127.0.0.1",), "timeout_s": TIMEOUT_S} | given
+    chosen = {"model": "scripted", "INSIGHT_INTERNAL_HOSTS": "127.0.0.1", "timeout_s": TIMEOUT_S} | given
     return LlmSettings(OPENAI_BASE_URL=url, **chosen)
 
 
@@ -162,20 +162,6 @@ def test_what_a_model_does_not_find_is_not_in_the_documents(opened: Open) -> Non
     assert (reply.is_found, reply.text, reply.passages) == (False, "That is not in the documents.", ())
 
 
-FAULTS = {
-    "refuses": always(Line(status=401)),
-    "is busy": always(Line(status=429, headers={"Retry-After": "60"})),
-    "fails": always(Line(status=500)),
-    "is slow": always(Line(wait_s=30)),
-    "trickles": always(Line(content="a" * 700, pause_s=0.3)),
-    "is no model": always(Line(raw=b"<html>hello</html>", headers={"Content-Type": "text/html"})),
-    "streams garbage": always(Line(raw=b"data: {]\n\n", headers={"Content-Type": "text/event-stream"})),
-    "says nothing": always(Line()),
-    "says nonsense": always(Line(content="I am a teapot.")),
-    "redirects": always(Line(status=307, headers={"Location": "http://127.0.0.1:9/v1/chat/completions"})),
-}
-
-
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_model_that_fails_is_done_without_in_time(opened: Open, fault: str) -> None:
     library, _ = opened(FAULTS[fault])
@@ -200,7 +186,7 @@ def test_an_embedding_server_that_is_slow_is_done_without_in_time(tmp_path: Path
 
 
 def test_an_address_inside_is_a_reply_that_says_what_to_do(tmp_path: Path) -> None:
-    inside = model_settings(None, allowed_hosts=())
+    inside = model_settings(None, INSIGHT_INTERNAL_HOSTS="")
     Library(tmp_path).add("handbook.pdf", made_pdf(PAGES))
     writing = Library(tmp_path, writer=ModelWriter(inside))
     embedding = Library(tmp_path, embedder=OpenAiEmbedder("m", inside))
@@ -208,10 +194,10 @@ def test_an_address_inside_is_a_reply_that_says_what_to_do(tmp_path: Path) -> No
     for library in (writing, embedding):
         reply = library.answer("When are forklifts inspected?")
         assert not reply.is_found
-        assert "INSIGHT_LLM_ALLOWED_HOSTS" in reply.hint
+        assert "INSIGHT_INTERNAL_HOSTS" in reply.hint
     with pytest.raises(NotSearchable, match="not encrypted") as refused:
         embedding.add("other.pdf", made_pdf(["Words."]))
-    assert "INSIGHT_LLM_ALLOWED_HOSTS" in refused.value.hint
+    assert "INSIGHT_INTERNAL_HOSTS" in refused.value.hint
     assert [document.name for document in embedding.documents()] == ["handbook.pdf"]
 
 

@@ -16,7 +16,7 @@ import pytest
 from markdown_it import MarkdownIt
 from pypdf import PdfReader
 
-from clients.chatbot.saying import shown
+from clients.figures import figure
 from clients.report.content import Report, Section, write_report
 from clients.report.errors import NothingToReport, UnreadablePeriod
 from clients.report.pages import Format, rendered
@@ -50,8 +50,7 @@ def printable(answer: Answer) -> Iterator[str]:
         for column in answer.columns:
             value = row[column["name"]]
             if isinstance(value, Decimal | int):
-                yield shown(value, "ratio")
-                yield shown(value)
+                yield from (figure(value, unit) for unit in ("ratio", "USD", None))
                 yield f"{value * 100:+,.1f} %"
 
 
@@ -70,6 +69,13 @@ def test_every_number_stands_in_the_answer_to_the_listed_request(text: str, clie
     assert checked > 60
     around = DAY.sub("", SECTION.sub("", page)).replace("report 2019-12", "")
     assert NUMBER.findall(re.sub(r"version \S+", "", around)) == []
+
+
+def test_money_has_its_cents_and_rates_are_per_cent(report: Report) -> None:
+    figures = {row[0]: row[1:] for section in report.sections for row in section.rows if len(row) == 4}
+
+    assert re.fullmatch(r"[\d,]+\.\d\d USD per transaction", figures["Average order value"][0])
+    assert all(re.search(r"\d %$|no data", cell) for cell in figures["Return on ad spend"])
 
 
 def test_what_a_page_rounds_the_appendix_has_digit_by_digit(report: Report, text: str, client: Client) -> None:
