@@ -55,7 +55,7 @@ class SnowflakeSettings(BaseSettings):
     def _check_streaming_url(cls, url: str | None) -> str | None:
         parsed = urlsplit(url or "https://none")
         if parsed.scheme != "https" or not parsed.hostname or parsed.username or parsed.path.strip("/"):
-            raise ValueError("should be an https URL of a host alone")
+            raise ValueError("STREAMING_URL should be an https URL of a host alone")
         return url
 
     @model_validator(mode="after")

@@ -41,6 +41,7 @@ SLOW = (
     "contract/test_schemathesis.py",
     "workers/test_refresh.py",
     "workers/test_segments.py",
+    "workers/test_snowpipe.py",
     "api/clients/",
     "clients/documents/test_hostile_files.py",
     "clients/test_export.py",

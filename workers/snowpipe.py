@@ -174,10 +174,12 @@ class Channels:
 
     def close(self) -> None:
         """Forget all channels, and what was appended and not committed. Idempotent."""
-        self._opened.clear()
-        while self._clients:
+        # Left to the SDK, a channel that is forgotten waits until its rows are sent, where nobody takes them too.
+        for held in (*(channel.sdk for channel in self._opened.values()), *self._clients.values()):
             with suppress(_sdk().StreamingIngestError, TimeoutError):  # it may be invalid already
-                self._clients.popitem()[1].close(wait_for_flush=False, timeout_seconds=0)
+                held.close(wait_for_flush=False, timeout_seconds=0)
+        self._opened.clear()
+        self._clients.clear()
 
     @contextmanager
     def asked(self) -> Iterator[None]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,8 +15,10 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from cryptography.hazmat.primitives import serialization
 
 from api.snowflake_account import SnowflakeAccount
+from tests.conftest import REPOSITORY
 from tests.services import free_port
 from tests.snowflake import SnowflakeEmulator
 from tests.snowpipe import SnowpipeEmulator
@@ -253,7 +258,6 @@ def test_an_operator_may_go_on_at_an_offset_and_whoever_has_the_channel_hears_of
 
     assert warehouse.event_offsets([BITCOIN]) == {BITCOIN: to}
     assert [(each.rows_loaded, each.rows_rejected) for each in warehouse.stream_positions()] == [(5, 1)]
-    assert writer.store([price_events(to, to + 2, start=to)]) == set()
 
 
 def test_a_recording_stays_a_transaction(account: Account, warehouse: Warehouse, tmp_path: Path) -> None:
@@ -274,14 +278,12 @@ def test_a_recording_stays_a_transaction(account: Account, warehouse: Warehouse,
     assert [each.rows_loaded for each in warehouse.stream_positions()] == [1]
 
 
-def test_a_token_that_is_none_of_ours_is_a_clear_error(
-    account: Account, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(snowpipe_module, "_token", lambda _: "somebody's")
-    with pytest.raises(WarehouseError):
-        warehouse.event_writer().store([replace(price_events(0, 5, start=None), rejected=0)])
-    monkeypatch.undo()
-    del account
+def test_a_token_that_is_none_of_ours_is_a_clear_error(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = warehouse.event_writer()
+    writer.store([price_events(0, 5, start=None)])
+    with monkeypatch.context() as patched:
+        patched.setattr(snowpipe_module, "_token", lambda _: "somebody's")
+        writer.store([price_events(5, 6, start=5)])
 
     with pytest.raises(WarehouseError, match="an offset token that is none of ours") as caught:
         warehouse.stream_positions()
@@ -297,6 +299,50 @@ def test_a_service_that_is_away_is_said_to_be(account: Account, monkeypatch: pyt
             warehouse.event_writer().store([price_events(0, 5, start=None)])
         assert datetime.now(UTC) - began < timedelta(seconds=20)
         assert warehouse.event_offsets([BITCOIN]) == {}
+
+
+STORE_ONE = """
+import os
+from dataclasses import replace
+from tests.workers.test_sinks import price_events
+from workers.sinks import open_warehouse
+one = price_events(0, 1, start=None)
+rows = one.rows.set_column(one.rows.schema.get_field_index("payload"), "payload", [["canary-of-a-message"]])
+with open_warehouse(os.environ["INSIGHT_WAREHOUSE_URL"]) as warehouse:
+    warehouse.ensure_raw_tables()
+    print("left out:", *warehouse.event_writer().store([replace(one, rows=rows)]))
+"""
+
+
+def test_no_secret_and_no_message_is_in_what_the_sdk_logs_at_its_most_talkative(
+    account: Account, snowpipe: SnowpipeEmulator, tmp_path: Path
+) -> None:
+    key = serialization.load_pem_private_key(snowpipe.key_file.read_bytes(), password=None)
+    passphrase, file = "canary-passphrase", tmp_path / "encrypted.p8"
+    locked = serialization.BestAvailableEncryption(passphrase.encode())
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked)
+    file.write_bytes(pem)
+    own = {
+        "INSIGHT_WAREHOUSE_URL": account.url,
+        "INSIGHT_SNOWFLAKE_PRIVATE_KEY_FILE": str(file),
+        "INSIGHT_SNOWFLAKE_PRIVATE_KEY_PASSPHRASE": passphrase,
+    }
+    said = {}
+    for level in ("trace", "error"):  # the second one comes too late
+        environment = os.environ | own | {"SS_LOG_LEVEL": level}
+        command = [sys.executable, "-W", "ignore", "-c", STORE_ONE]
+        done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        said[level] = done.stdout + done.stderr
+        assert done.stdout.startswith("left out:"), "answers stand alone on stdout"
+
+    assert said["error"].count("\n") == 1
+    assert "left out:\n" in said["trace"]
+    assert "Flush completed" in said["trace"]
+    unlocked = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    canaries = [passphrase, "eyJ", "canary-of-a-message", *pem.decode().split()[3:9], *unlocked.decode().split()[3:9]]
+    assert [each for each in canaries if each in said["trace"]] == []
 
 
 @pytest.mark.parametrize(
