@@ -20,7 +20,7 @@ from time import monotonic, sleep
 from typing import Any, Final
 
 import pyarrow as pa
-from sqlalchemy import Connection
+from sqlalchemy import Dialect
 
 from api.snowflake_account import SnowflakeAccount
 from workers.errors import EventsLost, WarehouseError
@@ -232,7 +232,7 @@ class SnowpipeWarehouse(Warehouse):
         super().ensure_raw_tables()
         with self._transaction() as connection:
             for event_table in EVENT_TABLES:
-                connection.exec_driver_sql(pipe_statement(event_table, connection))
+                connection.exec_driver_sql(pipe_statement(event_table, connection.dialect))
 
     def skip_to(self, place: Place, offset: int) -> None:
         """Go on at an offset, whatever lies before it; whoever has the channel loses it."""
@@ -297,11 +297,11 @@ class ChannelWriter:
         return channel if channel.next_offset == each.start else None
 
 
-def pipe_statement(event_table: str, connection: Connection) -> str:
+def pipe_statement(event_table: str, dialect: Dialect) -> str:
     """The statement that makes the pipe of an event table, if it is missing."""
     target = EVENT_TABLES[event_table]
     names = ", ".join(column.name for column in target.columns)
-    values = ", ".join(f"$1:{each.name}::{each.type.compile(connection.dialect).lower()}" for each in target.columns)
+    values = ", ".join(f"$1:{each.name}::{each.type.compile(dialect).lower()}" for each in target.columns)
     source = f"select {values} from table(data_source(type => 'STREAMING')) where $1:payload is not null"  # noqa: S608
     pipe = f"{target.schema}.{_pipe(event_table)}"
     return f"create pipe if not exists {pipe} as copy into {target} ({names}) from ({source})"
@@ -318,7 +318,7 @@ def _name(place: Place) -> str:
 def _token(position: StreamPosition | None) -> str | None:
     if position is None:
         return None
-    at_ms = int(position.updated_at.timestamp() * 1000)
+    at_ms = round(position.updated_at.timestamp() * 1000)
     return f"{position.next_offset}:{position.rows_loaded}:{position.rows_rejected}:{at_ms}"
 
 
