@@ -69,6 +69,10 @@ class SnowpipeEmulator:
         """Have every channel be opened anew; rows that are not committed are gone."""
         self._ask("/control/invalidate", {})
 
+    def forget_channels(self) -> None:
+        """Have no channel, as where every pipe is made anew."""
+        self._ask("/control/forget", {})
+
     def requests(self, path: str = "", *, method: str = "") -> list[dict[str, str]]:
         """What it was asked so far, where the path holds the text."""
         asked: list[dict[str, str]] = self._ask("/control/requests")

@@ -85,6 +85,7 @@ class Service:
             Route(f"{pipe}:pipe-info", self.pipe_info, methods=["POST"]),
             Route("/control/faults", self.fail, methods=["POST"]),
             Route("/control/invalidate", self.invalidate, methods=["POST"]),
+            Route("/control/forget", self.forget, methods=["POST"]),
             Route("/control/requests", self.requests),
         ]
 
@@ -193,6 +194,10 @@ class Service:
         for channel in self._channels.values():
             channel.is_valid = False
             channel.pending.clear()
+        return JSONResponse({})
+
+    async def forget(self, _: Request) -> Response:
+        self._channels.clear()
         return JSONResponse({})
 
     async def requests(self, _: Request) -> Response:

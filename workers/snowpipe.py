@@ -42,6 +42,9 @@ _FLUSHED_WITHIN_S: Final = 30
 _LOOK_EVERY_S: Final = 0.1  # at what the SDK asks for every second
 _PIECE_BYTES: Final = 8 * 2**20  # of a batch in the SDK's memory, which refuses more than it thinks the machine has
 
+_NOTHING_YET: Final = -1
+"""The offset in the token of a channel through which nothing was passed yet: one without a token is gone."""
+
 # A row that the pipe leaves out: it moves the token on past messages that were all rejected, in its turn like any row.
 _PASSING: Final[dict[str, Any]] = {}
 
@@ -64,7 +67,7 @@ class Channel:
     Attributes
     ----------
     position
-        Where it stood when it was opened, or we last moved it; None, if nothing was ever written through it.
+        Where it stood when it was opened, or where we last moved it.
     refused
         How many rows Snowflake has left out of it until then.
 
@@ -73,21 +76,21 @@ class Channel:
     place: Place
     event_table: str
     sdk: Any  # the SDK ships no types
-    position: StreamPosition | None
+    position: StreamPosition
     refused: int
 
     @property
     def next_offset(self) -> int | None:
         """Where it stands, as an `EventSlice` starts."""
-        return self.position.next_offset if self.position else None
+        return None if self.position.next_offset == _NOTHING_YET else self.position.next_offset
 
     def append(self, each: EventSlice) -> None:
         """Send the rows of a slice that starts where the channel stands; to be committed with its end."""
         now = datetime.now(UTC)
         *before, last = _pieces(each.rows, loaded_at=now.replace(tzinfo=None))
         for piece in before:
-            self._send(piece, self._moved(each, piece[-1]["kafka_offset"] + 1, loaded=len(piece), now=now))
-        end = self._moved(each, each.end, loaded=len(last), rejected=each.rejected, now=now)
+            self._send(piece, self._moved(piece[-1]["kafka_offset"] + 1, loaded=len(piece), now=now))
+        end = self._moved(each.end, loaded=len(last), rejected=each.rejected, now=now)
         self._send(last or [_PASSING], end)
 
     def wait(self) -> None:
@@ -115,18 +118,9 @@ class Channel:
                 hint=f"They are in the error table of {self.event_table}, if it has one; mend the table or its pipe",
             )
 
-    def _moved(self, each: EventSlice, end: int, *, loaded: int, rejected: int = 0, now: datetime) -> StreamPosition:
-        before = self.position or StreamPosition(
-            topic=each.topic,
-            partition=each.partition,
-            event_table=each.event_table,
-            next_offset=0,
-            rows_loaded=0,
-            rows_rejected=0,
-            updated_at=now,
-        )
-        loaded, rejected = before.rows_loaded + loaded, before.rows_rejected + rejected
-        return replace(before, next_offset=end, rows_loaded=loaded, rows_rejected=rejected, updated_at=now)
+    def _moved(self, end: int, *, loaded: int, rejected: int = 0, now: datetime) -> StreamPosition:
+        loaded, rejected = self.position.rows_loaded + loaded, self.position.rows_rejected + rejected
+        return replace(self.position, next_offset=end, rows_loaded=loaded, rows_rejected=rejected, updated_at=now)
 
     def _send(self, rows: Sequence[Mapping[str, Any]], after: StreamPosition) -> None:
         self.sdk.append_rows(rows, _token(self.position), _token(after))
@@ -144,7 +138,7 @@ class Channels:
         self._opened: dict[Place, Channel] = {}
 
     def positions(self, partitions: Sequence[StreamPosition]) -> tuple[StreamPosition, ...]:
-        """Where the channels of partitions stand, but those through which nothing was written; nothing is opened."""
+        """Where the channels of partitions stand, but those that are gone; nothing is opened."""
         found = []
         with self.asked():
             for table in sorted({each.event_table for each in partitions}):
@@ -159,16 +153,23 @@ class Channels:
         return self._opened.get(place)
 
     def open(self, place: Place, event_table: str, *, at: StreamPosition | None = None) -> Channel:
-        """The partition's channel, ours from now on, and put where it is told to be, whatever it says itself."""
+        """The partition's channel, ours from now on, and put where it is told to be, whatever it says itself.
+
+        Raises
+        ------
+        WarehouseError
+            It cannot be opened now.
+        EventsLost
+            It is gone, and was not told where to be.
+        """
         with self.asked():
             if (former := self._opened.pop(place, None)) is not None:
                 former.sdk.close(wait_for_flush=False)
             sdk, status = self._client(event_table).open_channel(_name(place), _token(at))
-            token = status.latest_committed_offset_token
-            position = _read(token, place, event_table) if token else None
-            channel = Channel(
-                place=place, event_table=event_table, sdk=sdk, position=position, refused=status.rows_error_count
-            )
+            if not (token := status.latest_committed_offset_token):
+                raise _gone(place, event_table)
+            position, refused = _read(token, place, event_table), status.rows_error_count
+            channel = Channel(place=place, event_table=event_table, sdk=sdk, position=position, refused=refused)
         self._opened[place] = channel
         return channel
 
@@ -255,17 +256,21 @@ class SnowpipeWarehouse(Warehouse):
             if not found or found[0].next_offset != IN_CHANNEL:
                 self._engine.take_turn(connection)
                 found = read_positions(connection, [each.place])  # somebody else may have had the turn
-            before = found[0] if found and found[0].next_offset != IN_CHANNEL else None
+            before = found[0] if found else _nothing_yet(each)
+            if found and before.next_offset == IN_CHANNEL:
+                return self._channels.open(each.place, each.event_table)
             channel = self._channels.open(each.place, each.event_table, at=before)
-            if not found or before:
-                hand_to_channel(connection, each.place, event_table=each.event_table)
-        return channel
+            hand_to_channel(connection, each.place, event_table=each.event_table)
+            return channel
 
     def _known(self, positions: Sequence[StreamPosition]) -> tuple[StreamPosition, ...]:
         asked = [each for each in positions if each.next_offset == IN_CHANNEL]
         told = {each.place: each for each in self._channels.positions(asked)}
-        known = (told.get(each.place) if each.next_offset == IN_CHANNEL else each for each in positions)
-        return tuple(each for each in known if each is not None)
+        for each in asked:
+            if each.place not in told:
+                raise _gone(each.place, each.event_table)
+        known = (told.get(each.place, each) for each in positions)
+        return tuple(each for each in known if each.next_offset != _NOTHING_YET)
 
 
 class ChannelWriter:
@@ -313,6 +318,26 @@ def _pipe(event_table: str) -> str:
 
 def _name(place: Place) -> str:
     return f"{place[0]}-{place[1]}"
+
+
+def _nothing_yet(each: EventSlice) -> StreamPosition:
+    return StreamPosition(
+        topic=each.topic,
+        partition=each.partition,
+        event_table=each.event_table,
+        next_offset=_NOTHING_YET,
+        rows_loaded=0,
+        rows_rejected=0,
+        updated_at=datetime.now(UTC),
+    )
+
+
+def _gone(place: Place, event_table: str) -> EventsLost:
+    topic, partition = place
+    return EventsLost(
+        f"The channel {_name(place)}, which knew how far that partition is, is gone: its pipe was made anew",
+        hint=f"Take its max(kafka_offset) + 1 from {event_table}: insight stream skip {topic} {partition} OFFSET",
+    )
 
 
 def _token(position: StreamPosition | None) -> str | None:

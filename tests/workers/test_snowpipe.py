@@ -207,7 +207,8 @@ def test_a_large_batch_goes_in_parts_and_goes_on_after_the_last_part_that_arrive
 
     with pytest.raises(WarehouseError):
         writer.store([batch])
-    (reached,) = {persistently(writer, [batch]) and warehouse.event_offsets([BITCOIN])[BITCOIN]}
+    assert persistently(writer, [batch]) == {BITCOIN}
+    reached = warehouse.event_offsets([BITCOIN])[BITCOIN]
     assert 0 < reached < 10
     assert [(each.rows_loaded, each.rows_rejected) for each in warehouse.stream_positions()] == [(reached, 0)]
     assert writer.store([price_events(reached, 10, start=reached)]) == set()
@@ -258,6 +259,26 @@ def test_an_operator_may_go_on_at_an_offset_and_whoever_has_the_channel_hears_of
 
     assert warehouse.event_offsets([BITCOIN]) == {BITCOIN: to}
     assert [(each.rows_loaded, each.rows_rejected) for each in warehouse.stream_positions()] == [(5, 1)]
+
+
+def test_a_channel_that_is_gone_begins_nothing_anew_before_an_operator_says_where(
+    account: Account, warehouse: Warehouse, snowpipe: SnowpipeEmulator
+) -> None:
+    warehouse.event_writer().store([price_events(0, 5, start=None)])
+    snowpipe.forget_channels()
+    with open_warehouse(account.url) as restarted:
+        with pytest.raises(EventsLost, match=r"The channel bitcoin-0, .* is gone") as caught:
+            restarted.stream_positions()
+        assert "insight stream skip bitcoin 0 OFFSET" in caught.value.hint
+        with pytest.raises(EventsLost, match="is gone"):
+            restarted.event_offsets([BITCOIN])
+        with pytest.raises(EventsLost, match="is gone"):
+            restarted.event_writer().store([price_events(0, 5, start=None)])
+        restarted.skip_to(BITCOIN, 5)
+    with open_warehouse(account.url) as restarted:
+        assert restarted.event_offsets([BITCOIN]) == {BITCOIN: 5}
+        assert restarted.event_writer().store([price_events(5, 7, start=5)]) == set()
+    assert account.rows(COUNTED) == [(7, 7)]
 
 
 def test_a_recording_stays_a_transaction(account: Account, warehouse: Warehouse, tmp_path: Path) -> None:
