@@ -19,6 +19,8 @@ from typing import Any
 import jwt
 import pyarrow as pa
 import uvicorn
+from snowflake.connector import connect
+from snowflake.connector.errors import ProgrammingError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -211,7 +213,10 @@ class Service:
                     batches = list(channel.pending)
                     rows = [row for _, batch in batches for row in batch]
                     refused, self._faults.rows_refused = self._faults.rows_refused, 0
-                    kept = await asyncio.to_thread(self._insert, place, rows[refused:])
+                    try:
+                        kept = await asyncio.to_thread(self._insert, place, rows[refused:])
+                    except ProgrammingError:  # a key that is there already: DuckDB enforces what Snowflake does not
+                        kept, refused = 0, len(rows)
                     channel.token = batches[-1][0]
                     channel.rows_parsed += len(rows)
                     channel.rows_inserted += kept
@@ -220,8 +225,6 @@ class Service:
 
     def _insert(self, place: tuple[str, str, str], rows: list[str]) -> int:
         """How many rows the pipe let pass."""
-        from snowflake.connector import connect
-
         schema, pipe, _ = place
         found = self._definition(schema.partition(".")[0], pipe)
         assert found is not None
