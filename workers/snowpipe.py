@@ -69,7 +69,7 @@ class Channel:
     position
         Where it stood when it was opened, or where we last moved it.
     refused
-        How many rows Snowflake has left out of it until then.
+        How many rows Snowflake has left out of it that an operator knows of.
 
     """
 
@@ -105,17 +105,24 @@ class Channel:
         """
         deadline = monotonic() + _COMMITTED_WITHIN.total_seconds()
         # Equal, not past: the SDK may still tell of the time before somebody moved the token back.
-        while (status := self.sdk.get_channel_status()).latest_committed_offset_token != _token(self.position):
+        token = _token(self.position, refused=self.refused)
+        while (status := self.sdk.get_channel_status()).latest_committed_offset_token != token:
             if monotonic() > deadline or status.status_code not in ("SUCCESS", "ACTIVE"):
                 raise WarehouseError(
                     f"Snowflake has not committed what was sent of {_name(self.place)} ({status.status_code})",
                     hint="It is looked up, and sent again if it is not there",
                 )
             sleep(_LOOK_EVERY_S)
-        if status.rows_error_count > self.refused:
+        self.refuse_loss(status.rows_error_count)
+
+    def refuse_loss(self, refused: int) -> None:
+        """Raise `EventsLost` if Snowflake has left out rows that no operator knows of."""
+        if refused > self.refused:
+            topic, partition = self.place
             raise EventsLost(
-                f"Snowflake left out {status.rows_error_count - self.refused} rows of {_name(self.place)}",
-                hint=f"They are in the error table of {self.event_table}, if it has one; mend the table or its pipe",
+                f"Snowflake left out {refused - self.refused} rows of {_name(self.place)} that were sent",
+                hint="They are in the error table, if there is one; mend the table or its pipe, then go on after them: "
+                f"insight stream skip {topic} {partition} {self.position.next_offset}",
             )
 
     def _moved(self, end: int, *, loaded: int, rejected: int = 0, now: datetime) -> StreamPosition:
@@ -123,7 +130,7 @@ class Channel:
         return replace(self.position, next_offset=end, rows_loaded=loaded, rows_rejected=rejected, updated_at=now)
 
     def _send(self, rows: Sequence[Mapping[str, Any]], after: StreamPosition) -> None:
-        self.sdk.append_rows(rows, _token(self.position), _token(after))
+        self.sdk.append_rows(rows, *(_token(each, refused=self.refused) for each in (self.position, after)))
         self.sdk.wait_for_flush(_FLUSHED_WITHIN_S)
         self.position = after
 
@@ -145,7 +152,7 @@ class Channels:
                 places = [each.place for each in partitions if each.event_table == table]
                 statuses = self._client(table).get_channel_statuses([_name(place) for place in places])
                 tokens = {place: statuses[_name(place)].latest_committed_offset_token for place in places}
-                found += [_read(token, place, table) for place, token in tokens.items() if token]
+                found += [_read(token, place, table)[0] for place, token in tokens.items() if token]
         return tuple(found)
 
     def opened(self, place: Place) -> Channel | None:
@@ -160,16 +167,21 @@ class Channels:
         WarehouseError
             It cannot be opened now.
         EventsLost
-            It is gone, and was not told where to be.
+            It is gone, and was not told where to be; or Snowflake has left rows out.
         """
         with self.asked():
             if (former := self._opened.pop(place, None)) is not None:
                 former.sdk.close(wait_for_flush=False)
-            sdk, status = self._client(event_table).open_channel(_name(place), _token(at))
+            client, name = self._client(event_table), _name(place)
+            sdk, status = client.open_channel(name)
+            if at is not None:  # whoever says where knows of what was left out so far
+                sdk.close(wait_for_flush=False)
+                sdk, status = client.open_channel(name, _token(at, refused=status.rows_error_count))
             if not (token := status.latest_committed_offset_token):
                 raise _gone(place, event_table)
-            position, refused = _read(token, place, event_table), status.rows_error_count
+            position, refused = _read(token, place, event_table)
             channel = Channel(place=place, event_table=event_table, sdk=sdk, position=position, refused=refused)
+            channel.refuse_loss(status.rows_error_count)
         self._opened[place] = channel
         return channel
 
@@ -340,22 +352,21 @@ def _gone(place: Place, event_table: str) -> EventsLost:
     )
 
 
-def _token(position: StreamPosition | None) -> str | None:
-    if position is None:
-        return None
+def _token(position: StreamPosition, *, refused: int) -> str:
     at_ms = round(position.updated_at.timestamp() * 1000)
-    return f"{position.next_offset}:{position.rows_loaded}:{position.rows_rejected}:{at_ms}"
+    return f"{position.next_offset}:{position.rows_loaded}:{position.rows_rejected}:{refused}:{at_ms}"
 
 
-def _read(token: str, place: Place, event_table: str) -> StreamPosition:
+def _read(token: str, place: Place, event_table: str) -> tuple[StreamPosition, int]:
+    """The position, and how many rows Snowflake had left out by then."""
     try:
-        next_offset, loaded, rejected, at_ms = map(int, token.split(":"))
+        next_offset, loaded, rejected, refused, at_ms = map(int, token.split(":"))
     except ValueError as error:
         raise WarehouseError(
             f"The channel {_name(place)} has an offset token that is none of ours",
             hint=f"If nobody else may write there: insight stream skip {place[0]} {place[1]} OFFSET",
         ) from error
-    return StreamPosition(
+    position = StreamPosition(
         topic=place[0],
         partition=place[1],
         event_table=event_table,
@@ -364,6 +375,7 @@ def _read(token: str, place: Place, event_table: str) -> StreamPosition:
         rows_rejected=rejected,
         updated_at=datetime.fromtimestamp(at_ms / 1000, UTC),
     )
+    return position, refused
 
 
 def _pieces(rows: pa.Table, *, loaded_at: datetime) -> list[list[dict[str, Any]]]:

@@ -217,10 +217,20 @@ def test_a_large_batch_goes_in_parts_and_goes_on_after_the_last_part_that_arrive
     assert [(each.rows_loaded, each.rows_rejected) for each in warehouse.stream_positions()] == [(10, 1)]
 
 
-def test_rows_that_snowflake_leaves_out_stop_the_consumer(warehouse: Warehouse, snowpipe: SnowpipeEmulator) -> None:
+def test_rows_that_snowflake_leaves_out_stop_every_consumer_until_an_operator_goes_on(
+    account: Account, warehouse: Warehouse, snowpipe: SnowpipeEmulator
+) -> None:
+    warehouse.event_writer().store([price_events(0, 2, start=None)])
     snowpipe.fail(rows_refused=2)
-    with pytest.raises(EventsLost, match="left out 2 rows of bitcoin-0"):
-        warehouse.event_writer().store([price_events(0, 5, start=None)])
+    with pytest.raises(EventsLost, match="left out 2 rows of bitcoin-0") as caught:
+        warehouse.event_writer().store([price_events(2, 5, start=2)])
+    assert "insight stream skip bitcoin 0 5" in caught.value.hint
+    with open_warehouse(account.url) as restarted:
+        with pytest.raises(EventsLost, match="left out 2 rows of bitcoin-0"):
+            restarted.event_writer().store([price_events(5, 6, start=5)])
+        restarted.skip_to(BITCOIN, 5)
+        assert restarted.event_writer().store([price_events(5, 6, start=5)]) == set()
+    assert account.rows(COUNTED) == [(4, 4)]
 
 
 def test_a_partition_that_transactions_began_goes_on_in_a_channel_and_only_there(
@@ -303,7 +313,7 @@ def test_a_token_that_is_none_of_ours_is_a_clear_error(warehouse: Warehouse, mon
     writer = warehouse.event_writer()
     writer.store([price_events(0, 5, start=None)])
     with monkeypatch.context() as patched:
-        patched.setattr(snowpipe_module, "_token", lambda _: "somebody's")
+        patched.setattr(snowpipe_module, "_token", lambda _, *, refused: f"somebody's {refused}")
         writer.store([price_events(5, 6, start=5)])
 
     with pytest.raises(WarehouseError, match="an offset token that is none of ours") as caught:
