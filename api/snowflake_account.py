@@ -14,9 +14,10 @@ from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _SESSION: Final = {
@@ -43,12 +44,28 @@ class SnowflakeSettings(BaseSettings):
         None, description="File of an OAuth access token; read at every sign-in, so that it may be replaced."
     )
 
+    streaming_url: str | None = Field(
+        None,
+        description="Where Snowpipe Streaming is, https://ORG-ACCOUNT.snowflakecomputing.com: events go through it; "
+        "without, through the stage, in transactions. It signs in by a key pair alone.",
+    )
+
+    @field_validator("streaming_url")
+    @classmethod
+    def _check_streaming_url(cls, url: str | None) -> str | None:
+        parsed = urlsplit(url or "https://none")
+        if parsed.scheme != "https" or not parsed.hostname or parsed.username or parsed.path.strip("/"):
+            raise ValueError("STREAMING_URL should be an https URL of a host alone")
+        return url
+
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
         if self.private_key_file and self.token_file:
             raise ValueError("name one of PRIVATE_KEY_FILE and TOKEN_FILE")
         if self.private_key_passphrase and not self.private_key_file:
             raise ValueError("PRIVATE_KEY_PASSPHRASE goes with PRIVATE_KEY_FILE")
+        if self.streaming_url and not self.private_key_file:
+            raise ValueError("STREAMING_URL needs PRIVATE_KEY_FILE")
         return self
 
 
@@ -132,6 +149,23 @@ class SnowflakeAccount:
         if settings.token_file is not None:
             found |= {"SNOWFLAKE_AUTHENTICATOR": "oauth", "SNOWFLAKE_TOKEN": self._token(settings.token_file)}
         return {name: str(value) for name, value in (found | own_host).items() if value}
+
+    def streaming_properties(self) -> Mapping[str, str]:
+        """What the SDK of Snowpipe Streaming wants to know of the account."""
+        settings, query = self.settings, self.url.query
+        where = urlsplit(str(settings.streaming_url))
+        found = {
+            "account": query.get("account") or self.url.host,
+            "user": self.url.username,
+            "role": query.get("role"),
+            "url": settings.streaming_url,
+            "scheme": where.scheme,
+            "host": where.hostname,
+            "port": where.port or 443,
+            "private_key_file": settings.private_key_file,
+            "private_key_passphrase": _revealed(settings.private_key_passphrase),
+        }
+        return {name: str(value) for name, value in found.items() if value}
 
     def _defaults(self, longest: timedelta) -> dict[str, Any]:
         own: dict[str, Any] = {

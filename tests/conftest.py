@@ -22,6 +22,7 @@ from api.settings import Settings
 from api.state import open_state
 from tests.contract.served import Contract
 from tests.snowflake import snowflake  # noqa: F401 - a fixture of all tests
+from tests.snowpipe import snowpipe, snowpipe_of_session  # noqa: F401 - likewise
 from workers.generate import generate
 from workers.locations import DuckDbFile, read_location
 from workers.pipeline import Pipeline, Watcher
@@ -41,6 +42,7 @@ SLOW = (
     "contract/test_schemathesis.py",
     "workers/test_refresh.py",
     "workers/test_segments.py",
+    "workers/test_snowpipe.py",
     "api/clients/",
     "clients/documents/test_hostile_files.py",
     "clients/test_export.py",

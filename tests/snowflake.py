@@ -33,9 +33,9 @@ class SnowflakeEmulator:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
-        self._record = folder / "statements.jsonl"
-        self._record.touch()
-        command = [sys.executable, "-W", "ignore", "-m", "tests.snowflake_server", str(self.port), str(self._record)]
+        self.record = folder / "statements.jsonl"
+        self.record.touch()
+        command = [sys.executable, "-W", "ignore", "-m", "tests.snowflake_server", str(self.port), str(self.record)]
         with (folder / "emulator.log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=Path(__file__).parent.parent, stdout=log, stderr=log)
         deadline = time.monotonic() + _START_S
@@ -72,7 +72,7 @@ class SnowflakeEmulator:
 
     def statements(self, *, database: str | None = None) -> list[dict[str, Any]]:
         """What it was sent so far, in order: `sql`, `parameters` of the statement, `bindings`, `database`."""
-        sent = [json.loads(line) for line in self._record.read_text(encoding="utf-8").splitlines()]
+        sent = [json.loads(line) for line in self.record.read_text(encoding="utf-8").splitlines()]
         return [each for each in sent if database is None or (each["database"] or "").upper() == database.upper()]
 
     def end_transactions(self, database: str) -> None:

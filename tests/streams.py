@@ -25,6 +25,7 @@ from tests.snowflake import SnowflakeEmulator
 from workers.broker import Broker
 from workers.dead_letters import DeadLetter, read_dead_letters
 from workers.messages import TOPICS
+from workers.sinks import open_warehouse
 from workers.stream_settings import StreamSettings
 
 Sent = dict[tuple[str, int, int], bytes]
@@ -292,6 +293,18 @@ class SnowflakeStream(Stream):
         """Whether a consumer has made the tables."""
         found = "select 1 from information_schema.tables where table_name ilike 'consumer_offsets'"
         return bool(self.query(found))
+
+
+@dataclass(slots=True, kw_only=True)
+class SnowpipeStream(SnowflakeStream):
+    """A stream that loads into such a database through Snowpipe Streaming; `settings` turn it on."""
+
+    def reached(self) -> dict[tuple[str, int], int]:
+        """What the channels say, as a consumer asks them."""
+        if not self.is_made():
+            return {}
+        with open_warehouse(self.warehouse_url) as warehouse:
+            return {each.place: each.next_offset for each in warehouse.stream_positions()}
 
 
 @contextmanager

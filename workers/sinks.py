@@ -5,8 +5,10 @@ for whom, and what an error means; `duckdb_raw` and `snowflake_raw` are the two.
 
 Events come with offsets. The warehouse owns them: rows and the offset after them are one transaction, which first
 looks whether the offset is still where the writer believes it. So a message is in the warehouse once, whoever was
-killed, and whoever else believed to own the partition.
+killed, and whoever else believed to own the partition. `snowpipe` promises the same by other means.
 """
+
+from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +20,23 @@ from time import monotonic
 from typing import Any, Final, Protocol, Self
 
 import pyarrow as pa
-from sqlalchemy import Connection, Row, Select, Table, and_, column, func, insert, or_, select, table, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    and_,
+    column,
+    false,
+    func,
+    insert,
+    or_,
+    select,
+    table,
+    true,
+    update,
+)
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateSchema, CreateTable
 
@@ -34,6 +52,9 @@ LOCK_TIMEOUT: Final = timedelta(seconds=90)
 
 Place = tuple[str, int]
 """A partition: its topic, and its number."""
+
+IN_CHANNEL: Final = -1
+"""Instead of an offset: a channel of Snowpipe Streaming knows it, and nobody else."""
 
 
 class LoadOutcome(StrEnum):
@@ -124,6 +145,11 @@ class StreamPosition:
     rows_rejected: int
     updated_at: datetime
 
+    @property
+    def place(self) -> Place:
+        """The partition."""
+        return self.topic, self.partition
+
 
 class RawEngine(Protocol):
     """What writing raw rows means in one kind of warehouse. Every method blocks."""
@@ -153,6 +179,26 @@ class RawEngine(Protocol):
 
     def refusal(self, error: SQLAlchemyError) -> WarehouseError:
         """The error in our words."""
+
+
+class EventWriter(Protocol):
+    """Moves partitions on, each with its rows. May be used from several threads, one after another; blocks."""
+
+    def store(self, slices: Sequence[EventSlice]) -> frozenset[Place]:
+        """Write rows and offsets of several partitions; the partitions that were left out come back.
+
+        One is left out if the warehouse does not stand at its start: somebody else has written there meanwhile.
+
+        Raises
+        ------
+        WarehouseError
+            It refused, or waited for too long. Of each partition all is written, or nothing, or what comes before some
+            message: it says which when it is asked again.
+
+        """
+
+    def close(self) -> None:
+        """Let go of the warehouse, where somebody may wait for it. Idempotent."""
 
 
 class Warehouse:
@@ -220,20 +266,8 @@ class Warehouse:
     def stream_positions(self) -> tuple[StreamPosition, ...]:
         """Return how far the warehouse is with every partition that it has heard of, in the order of their names."""
         with self._transaction() as connection:
-            order = (CONSUMER_OFFSETS.c.kafka_topic, CONSUMER_OFFSETS.c.kafka_partition)
-            found = _read_all(connection, select(CONSUMER_OFFSETS).order_by(*order))
-        return tuple(
-            StreamPosition(
-                topic=row.kafka_topic,
-                partition=row.kafka_partition,
-                event_table=row.event_table,
-                next_offset=row.next_offset,
-                rows_loaded=row.rows_loaded,
-                rows_rejected=row.rows_rejected,
-                updated_at=row.updated_at.replace(tzinfo=UTC),
-            )
-            for row in found
-        )
+            found = read_positions(connection)
+        return self._known(found)
 
     def loads_since(self, moment: datetime) -> Mapping[str, int]:
         """Return how many messages of each topic have been loaded since a moment (aware), for those that have any."""
@@ -262,28 +296,43 @@ class Warehouse:
         """
         topic, partition = place
         with self._transaction() as connection:
-            if place not in _offsets(connection, [place]):
+            if not read_positions(connection, [place]):
                 raise SettingError(f"Nothing of {topic}/{partition} was loaded", hint="See: insight stream status")
-            columns = CONSUMER_OFFSETS.c
-            is_it = and_(columns.kafka_topic == topic, columns.kafka_partition == partition)
-            connection.execute(update(CONSUMER_OFFSETS).where(is_it).values(next_offset=offset))
+            connection.execute(update(CONSUMER_OFFSETS).where(_is(place)).values(next_offset=offset))
 
     def event_offsets(self, places: Collection[Place]) -> Mapping[Place, int]:
         """Return the first offset that the warehouse lacks, for each of the partitions that it has heard of."""
         with self._transaction() as connection:
-            return _offsets(connection, places)
+            found = read_positions(connection, places)
+        return {each.place: each.next_offset for each in self._known(found)}
 
     def store_events(self, slices: Sequence[EventSlice]) -> frozenset[Place]:
-        """Write slices as `EventWriter.store` does, and let go of the warehouse."""
-        writer = self.event_writer()
+        """Write slices as `EventWriter.store` does, in a transaction always, and let go of the warehouse."""
+        writer = TransactionWriter(self, self._engine)
         try:
             return writer.store(slices)
         finally:
             writer.close()
 
-    def event_writer(self) -> "EventWriter":
-        """Return a writer of events that may keep the warehouse from one transaction to the next; nothing is opened."""
-        return EventWriter(self, self._engine)
+    def event_writer(self) -> EventWriter:
+        """Return a writer of events that may keep the warehouse from one call to the next; nothing is opened."""
+        return TransactionWriter(self, self._engine)
+
+    def _known(self, positions: Sequence[StreamPosition]) -> tuple[StreamPosition, ...]:
+        """The positions, if it is the table that knows them.
+
+        Raises
+        ------
+        SettingError
+            A channel knows one of them, and no channels are configured here.
+        """
+        for each in positions:
+            if each.next_offset == IN_CHANNEL:
+                raise SettingError(
+                    f"{each.topic}/{each.partition} is loaded by Snowpipe Streaming, which is not configured here",
+                    hint="Set INSIGHT_SNOWFLAKE_STREAMING_URL; or take it back as docs/streaming.md says",
+                )
+        return tuple(positions)
 
     @contextmanager
     def reserved(self) -> Iterator[None]:
@@ -321,11 +370,11 @@ class Warehouse:
             yield connection
 
 
-class EventWriter:
-    """Writes events; keeps the warehouse from the first transaction until it is closed, or one fails.
+class TransactionWriter:
+    """Writes events in transactions; keeps the warehouse from the first transaction until it is closed, or one fails.
 
     To open the file costs as much as to write 20,000 messages: DuckDB replays its log. So a consumer that has more to
-    write keeps it for a moment. May be used from several threads, one after another.
+    write keeps it for a moment.
     """
 
     def __init__(self, warehouse: Warehouse, engine: RawEngine) -> None:
@@ -337,8 +386,6 @@ class EventWriter:
 
     def store(self, slices: Sequence[EventSlice]) -> frozenset[Place]:
         """Write rows and offsets of several partitions, in one transaction; the partitions left out come back.
-
-        One is left out if the warehouse does not stand at its start: somebody else has written there meanwhile.
 
         Raises
         ------
@@ -392,7 +439,12 @@ def open_warehouse(url: str, *, lock_timeout: timedelta = LOCK_TIMEOUT) -> Wareh
         case DuckDbFile() as file:
             return Warehouse(DuckDbRaw(file.url, lock_timeout=lock_timeout))
         case SnowflakeAccount() as account:
-            return Warehouse(SnowflakeRaw(account, lock_timeout=lock_timeout))
+            engine = SnowflakeRaw(account, lock_timeout=lock_timeout)
+            if account.settings.streaming_url is None:
+                return Warehouse(engine)
+            from workers.snowpipe import Channels, SnowpipeWarehouse  # it is made of what is here
+
+            return SnowpipeWarehouse(engine, Channels(account))
 
 
 def _has_raw_schema(connection: Connection) -> bool:
@@ -422,7 +474,7 @@ def _record(connection: Connection, parsed: ParsedFile, loaded_at: datetime) -> 
 
 
 def _store(connection: Connection, slices: Sequence[EventSlice], engine: RawEngine) -> frozenset[Place]:
-    offsets = _offsets(connection, [each.place for each in slices])
+    offsets = {each.place: each.next_offset for each in read_positions(connection, [each.place for each in slices])}
     current = [each for each in slices if offsets.get(each.place) == each.start]
     now = datetime.now(UTC).replace(tzinfo=None)
     for name in {each.event_table for each in current}:
@@ -435,13 +487,37 @@ def _store(connection: Connection, slices: Sequence[EventSlice], engine: RawEngi
     return frozenset(each.place for each in slices) - {each.place for each in current}
 
 
-def _offsets(connection: Connection, places: Collection[Place]) -> Mapping[Place, int]:
-    if not places:
-        return {}
-    table_ = CONSUMER_OFFSETS.c
-    wanted = or_(*(and_(table_.kafka_topic == topic, table_.kafka_partition == number) for topic, number in places))
-    rows = _read_all(connection, select(CONSUMER_OFFSETS).where(wanted))
-    return {(row.kafka_topic, row.kafka_partition): row.next_offset for row in rows}
+def read_positions(connection: Connection, places: Collection[Place] | None = None) -> tuple[StreamPosition, ...]:
+    """What the table says of the partitions, of all without, in the order of their names."""
+    columns = CONSUMER_OFFSETS.c
+    wanted = or_(false(), *(_is(place) for place in places)) if places is not None else true()
+    query = select(CONSUMER_OFFSETS).where(wanted).order_by(columns.kafka_topic, columns.kafka_partition)
+    return tuple(
+        StreamPosition(
+            topic=row.kafka_topic,
+            partition=row.kafka_partition,
+            event_table=row.event_table,
+            next_offset=row.next_offset,
+            rows_loaded=row.rows_loaded,
+            rows_rejected=row.rows_rejected,
+            updated_at=row.updated_at.replace(tzinfo=UTC),
+        )
+        for row in _read_all(connection, query)
+    )
+
+
+def hand_to_channel(connection: Connection, place: Place, *, event_table: str) -> None:
+    """Write that a channel knows how far the partition is, within a transaction that has the turn."""
+    if read_positions(connection, [place]):
+        connection.execute(update(CONSUMER_OFFSETS).where(_is(place)).values(next_offset=IN_CHANNEL))
+        return
+    first = {"rows_loaded": 0, "rows_rejected": 0, "updated_at": datetime.now(UTC).replace(tzinfo=None)}
+    row = {"kafka_topic": place[0], "kafka_partition": place[1], "event_table": event_table, "next_offset": IN_CHANNEL}
+    connection.execute(insert(CONSUMER_OFFSETS).values(**row, **first))
+
+
+def _is(place: Place) -> ColumnElement[bool]:
+    return and_(CONSUMER_OFFSETS.c.kafka_topic == place[0], CONSUMER_OFFSETS.c.kafka_partition == place[1])
 
 
 def _advance(connection: Connection, each: EventSlice, now: datetime) -> None:
@@ -453,7 +529,7 @@ def _advance(connection: Connection, each: EventSlice, now: datetime) -> None:
         return
     connection.execute(
         update(CONSUMER_OFFSETS)
-        .where(columns.kafka_topic == each.topic, columns.kafka_partition == each.partition)
+        .where(_is(each.place))
         .values(
             next_offset=each.end,
             rows_loaded=columns.rows_loaded + each.rows.num_rows,

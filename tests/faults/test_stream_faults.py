@@ -25,7 +25,8 @@ from tests.conftest import Published
 from tests.faults.outages import Deployment, Kind, Outage, deployed
 from tests.kafka import KafkaBroker
 from tests.snowflake import SnowflakeEmulator
-from tests.streams import VERSION_1, Messages, Sent, SnowflakeStream, Stream, price, streaming
+from tests.snowpipe import SnowpipeEmulator
+from tests.streams import VERSION_1, Messages, Sent, SnowflakeStream, SnowpipeStream, Stream, price, streaming
 
 kafka = kafka_plugin.kafka
 
@@ -123,6 +124,45 @@ def test_consumers_that_are_killed_lose_and_double_nothing_on_snowflake(
     finally:
         stream.close()
     record_property("counts", f"R1 on Snowflake: 2 kills; {counts}")
+
+
+@pytest.mark.parametrize("becomes", ["is committed later", "is lost"])
+def test_consumers_that_are_killed_lose_and_double_nothing_through_snowpipe(
+    kafka: KafkaBroker, snowpipe: SnowpipeEmulator, tmp_path: Path, record_property: Record, becomes: str
+) -> None:
+    stream = SnowpipeStream(kafka=kafka, home=tmp_path, emulator=snowpipe.account, settings=snowpipe.environment)
+    sent: Sent = {}
+
+    def send(first: int) -> None:
+        values = [b"{" if number % 100 == 7 else price(number) for number in range(first, first + 500)]
+        messages = {("bitcoin", place): [(each, VERSION_1) for each in values[place::2]] for place in (0, 1)}
+        sent.update(stream.send(messages))
+
+    def appended() -> int:
+        return sum(stream.database.upper() in each["path"].upper() for each in snowpipe.requests("/rows"))
+
+    try:
+        stream.create_topics({"bitcoin": 2})
+        consumer = stream.start()
+        send(0)
+        stream.wait_for_all(sent)
+        snowpipe.fail(is_commit_held=True)
+        before = appended()
+        send(500)
+        stream.wait_until(lambda: appended() > before, what="rows that are not committed")
+        stream.kill(consumer)
+        if becomes == "is lost":
+            snowpipe.invalidate_channels()
+        consumer = stream.start()
+        time.sleep(2)
+        snowpipe.fail()
+        send(1_000)
+        stream.wait_for_all(sent)
+        assert stream.stop(consumer) == 0
+        counts = stream.assert_each_once(sent, bad={place: value for place, value in sent.items() if value == b"{"})
+    finally:
+        stream.close()
+    record_property("counts", f"R1 through Snowpipe: killed between append and commit, which {becomes}; {counts}")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tests.snowflake import SnowflakeEmulator
 from workers.account import Statement, apply_account, connect_account, read_account
 from workers.account_names import AccountNames, Edition
 from workers.errors import AccountError, SettingError
-from workers.raw_tables import RAW
+from workers.raw_tables import EVENT_TABLES, RAW
 from workers.upkeep_cli import snowflake as snowflake_commands
 
 # What sqlfluff's dialect does not know, each as Snowflake's documentation has it.
@@ -78,7 +78,8 @@ ALLOWED: dict[str, tuple[tuple[str, str], ...]] = {
     "INSIGHT_LOADER": (
         *IN_RAW,
         ("usage", r"warehouse INSIGHT_LOADING"),
-        ("create table|create stage", r"schema MARKETING_INSIGHT\.RAW"),
+        ("create table|create stage|create pipe", r"schema MARKETING_INSIGHT\.RAW"),
+        ("operate|monitor", r"(all|future) pipes in schema MARKETING_INSIGHT\.RAW"),
         ("read|write", r"stage MARKETING_INSIGHT\.RAW\.LOADING"),
         ("select|insert|update", RAW_TABLES),
     ),
@@ -185,6 +186,16 @@ def test_the_raw_tables_are_those_that_the_loader_fills() -> None:
         squeezed(str(CreateTable(table, if_not_exists=True).compile(dialect=snowdialect.dialect())))
         for table in (*RAW.sorted_tables, _TURNS, _CLAIMS)
     ]
+    assert sorted(written) == sorted(known)
+
+
+def test_the_pipes_are_those_that_the_loader_streams_through() -> None:
+    from snowflake.sqlalchemy import snowdialect
+
+    from workers.snowpipe import pipe_statement
+
+    written = [squeezed(statement.text) for statement in enterprise() if statement.text.startswith("create pipe")]
+    known = [squeezed(pipe_statement(table, snowdialect.dialect())) for table in EVENT_TABLES]
     assert sorted(written) == sorted(known)
 
 
@@ -363,4 +374,4 @@ def test_the_command_applies_the_account(snowflake: SnowflakeEmulator, monkeypat
     )
     assert applied.exit_code == 0, applied.exception
     total = len(read_account(AccountNames(database="c"), edition=Edition.STANDARD))
-    assert f"{total} statements of 6 files hold" in applied.stdout
+    assert f"{total} statements of 7 files hold" in applied.stdout
