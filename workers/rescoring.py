@@ -16,12 +16,10 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from api.candidate import serving
-from api.errors import SemanticLayerError
-from clients.sdk import ApiError, Client
+from clients.sdk import Client
 from workers.errors import SegmentsError
 from workers.publish import Models
-from workers.segments import READY_S, ProjectCopy, failed
+from workers.segments import ProjectCopy, client_of, in_our_words
 from workers.settings import WorkerSettings
 from workers.sinks import Warehouse
 
@@ -66,18 +64,8 @@ def rescore(
         The candidate cannot be asked.
     """
     asking("segments of customers who bought")
-    try:
-        with (
-            candidate as folder,
-            serving(folder, warehouse_url=settings.warehouse_url) as access,
-            Client(access.url, key=access.key) as client,
-        ):
-            client.wait_until_ready(READY_S)
-            before, now = _placed(client), _scored(client, sorted(customers), models)
-    except ApiError as error:
-        raise failed(error.message, error.hint) from error
-    except SemanticLayerError as error:
-        raise failed(error.detail, error.hint) from error
+    with in_our_words(), client_of(candidate, settings) as client:
+        before, now = _placed(client), _scored(client, sorted(customers), models)
     moved = {customer: name for customer, name in now.items() if before.get(customer) != name}
     if moved:
         project.write_segments(_seed((before | moved).items(), models))
@@ -94,13 +82,9 @@ def _placed(client: Client) -> dict[int, str]:
 
 def _scored(client: Client, customers: list[int], models: Models) -> dict[int, str]:
     """The segment that each of the customers is in now, by name; only of those who have bought."""
-    from ml.errors import SegmentationError
     from ml.features import read_features
 
-    try:
-        table = read_features(client, customers)
-    except SegmentationError as error:
-        raise failed(error.message, error.hint) from error
+    table = read_features(client, customers)
     names = [feature["name"] for feature in (models.segments or {}).get("features", ())]
     values = table.of(*names).tolist()
     rows = [

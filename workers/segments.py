@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,7 +33,7 @@ SEED = "customer_segments"
 # What has to be built anew once the seed has rows.
 DEPENDENTS = f"{SEED}+"
 
-READY_S = 60.0
+_READY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +105,6 @@ def learn(
     SegmentsError
         The features cannot be read, or the model cannot.
     """
-    from ml.errors import SegmentationError
     from ml.features import read_features
     from ml.history import read_history
     from ml.outlook import look_ahead
@@ -113,22 +112,13 @@ def learn(
     from ml.train import segment
 
     asking("features of the customers")
-    try:
-        with (
-            candidate as folder,
-            serving(folder, warehouse_url=settings.warehouse_url) as access,
-            Client(access.url, key=access.key) as client,
-        ):
-            client.wait_until_ready(READY_S)
+    with in_our_words():
+        with client_of(candidate, settings) as client:
             table, history = read_features(client), read_history(client)
         asking("segments of the customers")
         segmented = segment(table, Registry(model_dir(settings)))
         asking("outlook of customers and metrics")
         outlook = look_ahead(history)
-    except (ApiError, SegmentationError) as error:
-        raise failed(error.message, error.hint) from error
-    except SemanticLayerError as error:
-        raise failed(error.detail, error.hint) from error
     if segmented.seed is not None:
         project.write_segments(segmented.seed)
     return Learned(models=_files(segmented, outlook), notes=(*segmented.notes, *outlook.notes))
@@ -152,8 +142,32 @@ def write_outlook(outlook: Outlook) -> dict[str, bytes]:
     return files
 
 
-def failed(message: str, hint: str) -> SegmentsError:
-    """The error that ends a run, made of another one's texts."""
+@contextmanager
+def client_of(candidate: AbstractContextManager[Path], settings: WorkerSettings) -> Iterator[Client]:
+    """A client of the candidate, which is served to this machine alone for the length of the block."""
+    with (
+        candidate as folder,
+        serving(folder, warehouse_url=settings.warehouse_url) as access,
+        Client(access.url, key=access.key) as client,
+    ):
+        client.wait_until_ready(_READY_S)
+        yield client
+
+
+@contextmanager
+def in_our_words() -> Iterator[None]:
+    """Whatever fails in the block ends the run: raises `SegmentsError`."""
+    from ml.errors import SegmentationError
+
+    try:
+        yield
+    except (ApiError, SegmentationError) as error:
+        raise _failed(error.message, error.hint) from error
+    except SemanticLayerError as error:
+        raise _failed(error.detail, error.hint) from error
+
+
+def _failed(message: str, hint: str) -> SegmentsError:
     return SegmentsError(
         f"The customers could not be put into segments: {message}", hint=f"{hint.rstrip('.')}. {_WAY_OUT}"
     )

@@ -15,7 +15,7 @@ from tests.bench.service import LINES, PORT, Running, published, running, servin
 CONNECTIONS = (1, 16, 64)
 SECONDS = 3.0
 BARE_PORT = PORT + 1
-ROUNDS = 7
+ROUNDS = 15
 SHARE = 0.7  # of the bare route's throughput, which a kept answer has to reach
 PARALLEL = 50
 
