@@ -6,11 +6,12 @@ looks like a credential.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO, cast
 
 import orjson
 import structlog
@@ -26,6 +27,7 @@ _QUIET = ("metricflow", "metricflow_semantics", "_granian", "granian.access", "s
 
 def configure_logging(level: LogLevel = LogLevel.INFO) -> None:
     """Send the service's log, and that of its libraries, to stderr."""
+    _stream.file = sys.stderr
     is_terminal = sys.stderr.isatty()
     # A plain traceback: the rich one shows local variables, a caller's key among them.
     console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
@@ -35,14 +37,14 @@ def configure_logging(level: LogLevel = LogLevel.INFO) -> None:
     structlog.configure(
         processors=[*shared, *rendering, _without_credentials],
         wrapper_class=structlog.make_filtering_bound_logger(least),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _stream)),
         cache_logger_on_first_use=True,
     )
     _take_over_libraries(shared, rendering, least)
 
 
 def _take_over_libraries(shared: list[Processor], rendering: list[Processor], least: int) -> None:
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(_stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
@@ -67,9 +69,39 @@ def rendered(event: str, **facts: object) -> str | None:
     return str(told)
 
 
+class _Stream:
+    """The log's file. Lines may wait for a moment until they are written; whatever else is said goes out behind them.
+
+    Each call into the kernel lets other threads have Python's lock, and to get that back can take longer than all the
+    rest of an answer that is kept.
+    """
+
+    def __init__(self) -> None:
+        self.file = sys.stderr
+        self._waiting: list[str] = []
+
+    def later(self, line: str) -> None:
+        """Write the line soon; belongs to the event loop's thread."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(_LATER_S, self.write, "")
+        self._waiting.append(line)
+
+    def write(self, text: str) -> None:
+        """Write what waits, and the text; in any thread."""
+        waiting, self._waiting = self._waiting, []
+        self.file.write("".join(f"{line}\n" for line in waiting) + text)
+
+    def flush(self) -> None:
+        """Keep nothing back."""
+        self.file.flush()
+
+
+_stream = _Stream()
+
+
 def write_line(line: bytes) -> None:
-    """Log a line that is rendered."""
-    sys.stderr.write(f"{line.decode()}\n")
+    """Log a line that is rendered, within a twentieth of a second; it is in the audit already."""
+    _stream.later(line.decode())
 
 
 def stamp() -> str:
@@ -82,6 +114,8 @@ def _stamped(_: Any, __: str, event: EventDict) -> EventDict:  # noqa: ANN401 - 
     event.setdefault("timestamp", stamp())
     return event
 
+
+_LATER_S = 0.05
 
 # First in a line.
 _MOST_TELLING = dict.fromkeys(("timestamp", "level", "event"))

@@ -95,6 +95,12 @@ _DEAR = frozenset({"real", "one", "years", "two", "snowflake"})
 SILENT = Watcher(loading=lambda _: None, loaded=lambda _: None, building=lambda _: None, built=lambda _: None)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import what `make test` leaves out: that takes each test process half a minute."""
+    is_slow = str(collection_path).removeprefix(f"{REPOSITORY / 'tests'}/").startswith(SLOW)
+    return True if is_slow and "not slow" in config.option.markexpr else None
+
+
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is slow, and begin with the longest files: one that begins last would keep a single process busy."""

@@ -43,8 +43,8 @@ def test_a_line_that_does_not_fit_leaves_no_part_of_itself(tmp_path: Path) -> No
     file = JournalFile.create(tmp_path)
     file.append(b"x" * 100)
 
-    with room_for(150), pytest.raises(OSError, match="too large"):
-        file.append(b"y" * 100)
+    with room_for(2**19), pytest.raises(OSError, match="too large"):
+        file.append(b"y" * 2**19)
     file.append(b"z")
 
     assert list(file.lines()) == [b"x" * 100 + b"\n", b"z\n"]
@@ -107,6 +107,18 @@ def test_the_lines_of_a_process_that_was_killed_are_there(tmp_path: Path) -> Non
 
     assert ended.returncode == -9
     assert claimed(tmp_path) == [[f"{number}\n".encode() for number in range(1000)]]
+
+
+def test_many_lines_and_long_ones_are_all_there(tmp_path: Path) -> None:
+    file = JournalFile.create(tmp_path)
+    lines = [b"x" * size for size in (0, 1, 2**18 - 4, 2**18, 3 * 2**18, 5)]
+    for line in lines:
+        file.append(line)
+
+    assert list(file.lines()) == [line + b"\n" for line in lines]
+    file.release()
+    (path,) = tmp_path.iterdir()
+    assert path.read_bytes() == b"".join(line + b"\n" for line in lines)
 
 
 def test_nobody_else_may_read_a_journal(tmp_path: Path) -> None:

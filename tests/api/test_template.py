@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 import sys
@@ -76,7 +77,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.usefixtures("logging_as_before")
-def test_the_log_says_of_a_repeat_what_it_would_have_said(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_log_says_of_a_repeat_what_it_would_have_said(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     configure_logging()
@@ -88,6 +89,7 @@ def test_the_log_says_of_a_repeat_what_it_would_have_said(monkeypatch: pytest.Mo
 
     assert line is not None
     write_line(line)
+    await asyncio.sleep(0.2)
     written, filled = stream.getvalue().splitlines()
     assert repeat.request_id in filled
     assert moment_gone(written) == moment_gone(filled)
