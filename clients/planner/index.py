@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -23,6 +23,9 @@ _COMMON_COUNT = 100
 _SHORTEST_REPAIRED = 3
 _TWO_ERRORS_FROM = 8  # letters; below, two errors leave too little of the word
 _MOST_REPAIRS = 3
+# Classes that tell of a sentence what part it has in the question, and nothing of what is asked (asides.py).
+_MARKS = frozenset(("binding", "subject", "courtesy"))
+_LONGEST_MARK = 3
 _OVER = re.compile(r"\b(\w+) over \1\b", re.IGNORECASE)
 
 
@@ -51,8 +54,10 @@ class Index:
     def __init__(self, snapshot: Snapshot) -> None:
         senses: dict[tuple[str, ...], list[Sense]] = defaultdict(list)
         self._forms: dict[str, tuple[str, ...]] = {}
+        self._marks: dict[tuple[str, ...], frozenset[str]] = {}
         for key, classes in lexicon().items():
-            senses[key] += [Sense(kind=kind, value=value) for kind, value in classes if kind != "form"]
+            self._marks[key] = _MARKS.intersection(kind for kind, _ in classes)
+            senses[key] += [Sense(kind=kind, value=value) for kind, value in classes if kind not in {"form", *_MARKS}]
             if formed := tuple(str(value) for kind, value in classes if kind == "form"):
                 self._forms[key[0]] = formed
         names: dict[tuple[str, ...], list[Sense]] = defaultdict(list)
@@ -85,6 +90,15 @@ class Index:
     def forms(self, word: str) -> tuple[str, ...]:
         """The forms in which names have the verb, as `sold` for "sell"."""
         return self._forms.get(word, ())
+
+    def marks(self, words: Sequence[str]) -> frozenset[str]:
+        """What the words say of their sentence: that it binds the question, states something, thanks."""
+        phrases = (
+            tuple(words[start : start + length])
+            for start in range(len(words))
+            for length in range(1, _LONGEST_MARK + 1)
+        )
+        return frozenset(mark for phrase in phrases for mark in self._marks.get(phrase, ()))
 
     def metrics_speaking_of(self, words: Iterable[str]) -> frozenset[str]:
         """The metrics in whose names, labels or synonyms every one of the words stands."""
@@ -146,7 +160,7 @@ def _spellings(snapshot: Snapshot) -> tuple[str, ...]:
     """Every word of every phrase once: those of metrics and dimensions first, then the languages', then values'."""
     named = sorted(_named(snapshot), key=lambda item: item[1].kind == "value")
     of_names = [word for phrase, sense in named if sense.kind != "value" for word in _both_numbers(key_of(phrase))]
-    of_languages = [word for key in lexicon() for word in key]
+    of_languages = [word for key, classes in lexicon().items() if any(kind not in _MARKS for kind, _ in classes) for word in key]
     of_values = [word for phrase, sense in named if sense.kind == "value" for word in _both_numbers(key_of(phrase))]
     return tuple(dict.fromkeys(of_names + of_languages + of_values))
 

@@ -1,0 +1,125 @@
+"""What stands beside a question: "My boss is waiting. Revenue by month?" has two sentences, of which one asks.
+
+A sentence may be left out if it has a word that nobody here knows, and nothing that could restrict or change the
+question: no value, number or time, no name but of what is asked anyway, none of the words that bind. The plan says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from clients.planner.index import Index
+from clients.planner.spans import Span, cut
+from clients.planner.words import read_words
+
+# First by sentences, then by clauses too; the mark that ends a part stays with it.
+_ENDS = (re.compile(r"(?<=[.!?;:…])\s+|\s+[-–—]+\s+|\n+"), re.compile(r"(?<=[.!?;:…,])\s+|\s+[-–—]+\s+|\n+"))  # noqa: RUF001
+_MOST_WORDS_OF_THANKS = 6
+_BINDING = frozenset(
+    ("value", "number", "date", "cardinal", "ordinal", "grain", "by", "cross", "not", "drop", "instead_of", "versus")
+).union(
+    ("compare", "top", "bottom", "rank", "sort", "trend", "since", "until", "between", "split", "everything_else"),
+    ("on_year", "on_year_of", "on_period", "both_sides", "currency", "eq", "new_question"),
+)
+# A sentence with one of these is left out only if the question has a time of its own.
+_TIMELY = frozenset(("month", "quarter", "half", "half_unit", "season", "holiday", "so_far", "weekend", "future"))
+_LEADS_UNIT = frozenset(("this", "last", "past", "next"))
+# What is judged or foretold is not looked up; beside a name it may be the question.
+_JUDGED = frozenset(("why", "forecast", "advice", "definition", "meaning", "help"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aside:
+    """The question without what stands beside it.
+
+    Attributes
+    ----------
+    names
+        Metrics of which something that is left out speaks; the question has to ask for them itself.
+    is_timed
+        Whether something that is left out has a time; the question has to have its own.
+    """
+
+    question: str
+    left_out: tuple[str, ...]
+    names: tuple[frozenset[str], ...]
+    is_timed: bool
+
+
+def without_asides(turn: str, index: Index) -> Iterator[Aside]:
+    """The ways to leave out what stands beside the question, the one that leaves the longest parts first."""
+    for ends in _ENDS:
+        parts = [part for part in ends.split(turn) if part.strip()]
+        read = [_Part.of(part, index) for part in parts]
+        asking = [place for place, part in enumerate(read) if not part.is_left_out(index)]
+        if not asking or len(asking) == len(parts):
+            continue
+        first = next((place for place in asking if read[place].is_naming), asking[0])
+        left = [
+            place for place in range(len(parts)) if place not in asking and (place < first or read[place].is_thanks)
+        ]
+        yield Aside(
+            question=" ".join(part for place, part in enumerate(parts) if place not in left),
+            left_out=tuple(parts[place].strip() for place in left),
+            names=tuple(name for place in left for name in read[place].names(index)),
+            is_timed=any(read[place].is_timed for place in left),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """A sentence or clause, cut into spans."""
+
+    text: str
+    spans: tuple[Span, ...]
+    marks: frozenset[str]
+
+    @classmethod
+    def of(cls, text: str, index: Index) -> _Part:
+        words = read_words(text)
+        return cls(text=text.strip(), spans=cut(words, index), marks=index.marks([word.text for word in words]))
+
+    def is_left_out(self, index: Index) -> bool:
+        """Whether it may be: a statement or an exclamation, with an unknown word, that binds nothing."""
+        kinds = {sense.kind for span in self.spans for sense in span.senses}
+        is_unknown = any(not span.senses for span in self.spans)
+        is_said = "subject" in self.marks or "courtesy" in self.marks or self.text.endswith("!")
+        is_plain = all(word.kind == "word" and not word.is_joined for span in self.spans for word in span.words)
+        if not (is_unknown and is_said and is_plain) or self.text.endswith("?"):
+            return False
+        if "binding" in self.marks or kinds & _BINDING or (self.is_naming and kinds & _JUDGED):
+            return False
+        return all(self.names(index))
+
+    @property
+    def is_naming(self) -> bool:
+        """Whether it has a name of the catalog."""
+        return any(span.sense("metric", "dimension") for span in self.spans)
+
+    @property
+    def is_thanks(self) -> bool:
+        """Whether it does no more than to thank."""
+        return "courtesy" in self.marks and sum(len(span.words) for span in self.spans) <= _MOST_WORDS_OF_THANKS
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether it has a time that the question may be meant to have."""
+        return any(
+            span.sense(*_TIMELY) or (span.sense(*_LEADS_UNIT) and behind.sense("unit"))
+            for span, behind in _with_next(self.spans)
+        )
+
+    def names(self, index: Index) -> tuple[frozenset[str], ...]:
+        """For each name of the catalog in it, the metrics that are called so among other things."""
+        return tuple(
+            index.metrics_speaking_of([word.text for word in span.words])
+            for span in self.spans
+            if span.sense("metric", "dimension") and not span.sense("unit", "filler", "noun")
+        )
+
+
+def _with_next(spans: Sequence[Span]) -> Iterator[tuple[Span, Span]]:
+    nothing = Span(words=(), senses=())
+    yield from zip(spans, (*spans[1:], nothing), strict=True)
