@@ -7,8 +7,9 @@ question: no value, number or time, no name but of what is asked anyway, none of
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from clients.planner.index import Index
 from clients.planner.spans import Span, cut
@@ -18,7 +19,7 @@ from clients.planner.words import read_words
 _ENDS = (re.compile(r"(?<=[.!?;:…])\s+|\s+[-–—]+\s+|\n+"), re.compile(r"(?<=[.!?;:…,])\s+|\s+[-–—]+\s+|\n+"))  # noqa: RUF001
 _MOST_WORDS_OF_THANKS = 6
 _BINDING = frozenset(
-    ("value", "number", "date", "cardinal", "ordinal", "grain", "by", "cross", "not", "drop", "instead_of", "versus")
+    ("value", "code", "number", "date", "cardinal", "ordinal", "grain", "by", "cross", "not", "drop", "instead_of", "versus")
 ).union(
     ("compare", "top", "bottom", "rank", "sort", "trend", "since", "until", "between", "split", "everything_else"),
     ("on_year", "on_year_of", "on_period", "both_sides", "currency", "eq", "new_question"),
@@ -79,12 +80,16 @@ class _Part:
     @classmethod
     def of(cls, text: str, index: Index) -> _Part:
         words = read_words(text)
-        return cls(text=text.strip(), spans=cut(words, index), marks=index.marks([word.text for word in words]))
+        spans = cut(words, index)
+        marks = index.marks([word.text for word in words]) - {"binding"}
+        # "Only" binds; as a part of "i just got back" it does not.
+        free = [word.text for span in spans if len(span.words) == 1 or not span.is_filler for word in span.words]
+        return cls(text=text.strip(), spans=spans, marks=marks | (index.marks(free) & {"binding"}))
 
     def is_left_out(self, index: Index) -> bool:
         """Whether it may be: a statement or an exclamation, with an unknown word, that binds nothing."""
         kinds = {sense.kind for span in self.spans for sense in span.senses}
-        is_unknown = any(not span.senses for span in self.spans)
+        is_unknown = self.is_timed or any(not span.senses for span in self.spans)
         is_said = "subject" in self.marks or "courtesy" in self.marks or self.text.endswith("!")
         is_plain = all(word.kind == "word" and not word.is_joined for span in self.spans for word in span.words)
         if not (is_unknown and is_said and is_plain) or self.text.endswith("?"):
@@ -107,8 +112,8 @@ class _Part:
     def is_timed(self) -> bool:
         """Whether it has a time that the question may be meant to have."""
         return any(
-            span.sense(*_TIMELY) or (span.sense(*_LEADS_UNIT) and behind.sense("unit"))
-            for span, behind in _with_next(self.spans)
+            span.sense(*_TIMELY) or (span.sense(*_LEADS_UNIT) and behind is not None and behind.sense("unit"))
+            for span, behind in zip_longest(self.spans, self.spans[1:])
         )
 
     def names(self, index: Index) -> tuple[frozenset[str], ...]:
@@ -118,8 +123,3 @@ class _Part:
             for span in self.spans
             if span.sense("metric", "dimension") and not span.sense("unit", "filler", "noun")
         )
-
-
-def _with_next(spans: Sequence[Span]) -> Iterator[tuple[Span, Span]]:
-    nothing = Span(words=(), senses=())
-    yield from zip(spans, (*spans[1:], nothing), strict=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from itertools import islice
+from itertools import islice, product
 
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
@@ -67,6 +67,9 @@ class Index:
             if key and sense not in names[key]:
                 names[key].append(sense)
             exact.add(tuple(word.text for word in read_words(phrase)))
+        for key, sense in _renamed(snapshot):
+            if key not in names:
+                names[key].append(sense)
         self._senses = {key: tuple(found) for key, found in senses.items() if found}
         self._names = {key: tuple(found) for key, found in names.items()}
         self._exact = frozenset(exact)
@@ -130,6 +133,18 @@ def _named(snapshot: Snapshot) -> Iterator[tuple[str, Sense]]:
         yield from _values(snapshot, name)
 
 
+def _renamed(snapshot: Snapshot) -> Iterator[tuple[tuple[str, ...], Sense]]:
+    """Names of metrics with another word for the entity that they speak of: "new clients" are new customers."""
+    entities = [it for it in snapshot.dimensions.values() if it["kind"] == "entity" and len(key_of(it["label"])) == 1]
+    for name, metric in snapshot.metrics.items():
+        keys = [key for phrase in (metric["label"], *metric["synonyms"]) if len(key := key_of(phrase)) > 1]
+        for key, entity in product(keys, entities):
+            for other in map(key_of, entity["synonyms"]):
+                if len(other) == 1 and entity["label"].lower() in key:
+                    renamed = tuple(other[0] if word == entity["label"].lower() else word for word in key)
+                    yield renamed, Sense(kind="metric", name=name)
+
+
 def _values(snapshot: Snapshot, dimension: str) -> Iterator[tuple[str, Sense]]:
     it = snapshot.dimensions[dimension]
     synonyms = it["value_synonyms"]
@@ -138,6 +153,8 @@ def _values(snapshot: Snapshot, dimension: str) -> Iterator[tuple[str, Sense]]:
         written = str(value).lower() if isinstance(value, bool) else value
         if not isinstance(value, bool):
             # One letter is a code, which nobody means by the letter alone.
+            if len(value) == 1:
+                yield value, replace(sense, kind="code")
             yield from ((value, sense),) if len(value) > 1 else ((f"{named} {value}", sense) for named in _called(it))
         for phrase in synonyms.get(written, ()):
             yield phrase, sense

@@ -99,7 +99,7 @@ class KeylessPlanner:
         spans = cut(words, self._index)
         _decline(spans, snapshot)
         told = listen(spans)
-        draft = read_turn(read_times(spans, snapshot.as_of), self._index, snapshot, told)
+        draft = read_turn(read_times(spans, snapshot.as_of), self._index, snapshot, told, said.draft.metrics)
         if draft.is_empty and draft.when not in (When.EARLIER, When.YEAR_EARLIER) and not draft.cue & Cue.DROPS:
             raise Unanswerable("I found nothing in it that I could look up.", instead=_examples(snapshot))
         if draft.cue & Cue.DROPS and (said.draft.is_empty or draft.is_empty):

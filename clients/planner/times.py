@@ -77,12 +77,12 @@ class _Reader:
 
     def _bracketed(self, start: int) -> tuple[Time, int] | None:
         """A range that is written with both its ends: from … to …, between … and …, Jan-Mar."""
-        opening = self._is(start, "between", "from")
+        opening = self._is(start, "between", "from", "since")
         first = self._period(start + 1) if opening else self._period(start)
         if first is None:
-            return self._days_of_a_month(start) if opening else None
+            return self._days_of_a_month(start) if opening in ("between", "from") else None
         at = start + bool(opening) + first[1]
-        if self._is(at, "to") and (opening or not self._is(at, "and")):
+        if self._is(at, "to", "until") and (opening in ("between", "from") or not self._is(at, "and")):
             at += 1
         elif not self._is_after_dash(at):
             return None

@@ -12,7 +12,7 @@ from clients.planner.index import Sense
 from clients.planner.reading.board import Board
 from clients.planner.spans import Span
 from clients.planner.times import Time
-from clients.planner.words import read_words
+from clients.planner.words import key_of, read_words
 
 
 def read_instead(board: Board) -> None:
@@ -71,6 +71,16 @@ def read_money(board: Board) -> None:
             board.take(place)
 
 
+def read_costs(board: Board) -> None:
+    """Take "what does it cost to win a customer", which is a cost and no number of customers."""
+    cost = board.named("metric", "acquisition", "cost")
+    won = (board.named("metric", "acquired", "customers"), board.named("metric", "buyers"))
+    places = [place for place, name in board.found.metrics.items() if name in won]
+    if cost is not None and len(places) == 1 and board.has("cost") and board.told.has("win"):
+        board.found.metrics[places[0]] = cost
+        board.take(*board.places("cost"))
+
+
 def read_winning(board: Board) -> None:
     """Customers that were won are not all customers, if the catalog knows a metric of those."""
     if not board.told.has("win"):
@@ -87,6 +97,7 @@ def read_metric(board: Board) -> None:
         _group_by_product(board)
     if found.metrics or found.candidates:
         _doubt_what_is_earned(board)
+        _doubt_what_is_counted(board)
         return
     implied: tuple[str | None, ...] = ()
     if found.is_sold:
@@ -121,6 +132,18 @@ def _doubt_what_is_earned(board: Board) -> None:
         found.metrics.clear()
 
 
+def _doubt_what_is_counted(board: Board) -> None:
+    """Nobody counts money: "how many sales" may be what was earned, or how often, or how much, was sold."""
+    span, metrics = board.told.counted, board.found.metrics
+    sense = span.sense("metric") if span is not None else None
+    if sense is None or sense.name not in metrics.values() or len(metrics) > 1:
+        return
+    if (board.snapshot.metrics[sense.name]["unit"] or "") == "USD":
+        counts = (board.named("metric", "orders"), board.named("metric", "units", "sold"))
+        board.found.candidates = (sense.name, *(name for name in counts if name is not None))
+        metrics.clear()
+
+
 def _earned(board: Board) -> str | None:
     return board.named("metric", "earned")
 
@@ -153,7 +176,10 @@ def _counted(board: Board) -> str | None:
     if of_product and _is_of(span, of_product) and told.has("sell", "buy"):
         _no_longer_loose(board, span)
         return board.named("metric", "units", "sold")
-    return None
+    name = board.named("metric", *key_of(span.text), "sold") if told.has("sell", "buy") else None
+    if name is not None:
+        _no_longer_loose(board, span)
+    return name
 
 
 def _no_longer_loose(board: Board, span: Span) -> None:

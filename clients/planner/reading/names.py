@@ -9,7 +9,7 @@ from clients.planner.reading.board import Board
 from clients.planner.reading.quantities import order_by
 from clients.planner.spans import Span
 from clients.planner.times import Time
-from clients.planner.words import Word
+from clients.planner.words import Word, key_of
 
 
 def read_groups(board: Board) -> None:
@@ -42,7 +42,8 @@ def _group_behind(board: Board, first: int, *, is_by: bool) -> int:
             near = board.group(near, name)
         elif (unit := board.sense(near, "unit", "weekend")) is not None and unit.kind == "unit":
             near = board.group(near, f"{METRIC_TIME}__{unit.value}")
-        elif board.sense(near, "and") and (board.dimension(near + 1) or board.sense(near + 1, "unit")):
+        elif board.sense(near, "and", "cross") and (board.dimension(near + 1) or board.sense(near + 1, "unit")):
+            board.take(*([near] if board.sense(near, "cross") else []))
             near += 1
         else:
             break
@@ -139,6 +140,22 @@ def _read_shortened_metrics(board: Board) -> None:
             board.take(place, *range(place, behind))
 
 
+def read_completed_names(board: Board) -> None:
+    """Names that end as what was asked before: "split it into online and offline", of the marketing spend."""
+    words = {
+        place: item.words[0].text
+        for place, item in enumerate(board.items)
+        if place in board.left and isinstance(item, Span) and not item.senses
+    }
+    for before in board.before if words and not board.found.metrics else ():
+        last = key_of(board.snapshot.metrics[before]["label"])[-1]
+        named = {place: name for place, word in words.items() if (name := board.named("metric", word, last))}
+        if len(named) == len(words):
+            board.found.metrics.update(named)
+            board.take(*named)
+            return
+
+
 def read_rest_of_dimensions(board: Board) -> None:
     """A dimension without a word that says what for is what is ranked or has a condition, else to be asked back."""
     is_group = board.found.ranking or board.found.having or board.has("split", "compare", "add", "drop")
@@ -157,7 +174,7 @@ def read_partial_names(board: Board) -> None:
     unknown = [
         place
         for place in sorted(board.left)
-        if isinstance(s := board.items[place], Span) and all(sense.kind == "average" for sense in s.senses)
+        if isinstance(s := board.items[place], Span) and all(sense.kind in ("average", "cost") for sense in s.senses)
     ]
     words = [_word(board, place) for place in unknown]
     speaking = board.index.metrics_speaking_of(words)

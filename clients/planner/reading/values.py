@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from clients.planner.draft import Condition, Scalar
 from clients.planner.index import Sense
@@ -16,7 +17,40 @@ def read_everywhere(board: Board) -> None:
         name = board.dimension(place + 1)
         if name is not None and not board.sense(place + 1, "metric") and not board.sense(place - 1, "by"):
             board.found.everywhere.append(name)
+            board.found.group_by += [name] if board.has("compare") else []  # "all locations side by side"
             board.take(place, place + 1)
+
+
+def read_left_out(board: Board) -> None:
+    """Take "leave Apparel out", whose two words say no more than "without"."""
+    for place in list(board.places("leave")):
+        span = board.span(place)
+        out = next((near for near in board.places("out") if near > place), None)
+        if span is not None and out is not None and any(place < near < out for near in board.places("value")):
+            board.replace(place, replace(span, senses=(Sense(kind="not"),)))
+            board.take(out)
+
+
+def read_codes(board: Board) -> None:
+    """Letters that are codes are values where two of a dimension stand together: "M vs F"."""
+    for first in list(board.places("code")):
+        for second in (first + 1, first + 2):
+            codes = board.sense(first, "code"), board.sense(second, "code") if second < len(board.items) else None
+            one, two = codes
+            if one is None or two is None or one.name != two.name or not _is_joined(board, first, second):
+                continue
+            for place, code in ((first, one), (second, two)):
+                span = board.span(place)
+                if span is not None:
+                    board.replace(place, replace(span, senses=(replace(code, kind="value"),)))
+
+
+def _is_joined(board: Board, first: int, second: int) -> bool:
+    """Whether nothing but a word that joins or a stroke is between the two."""
+    span = board.span(second)
+    return bool(board.sense(second - 1, "versus", "and", "to")) or (
+        second == first + 1 and span is not None and span.words[0].after in ("/", "-", ",")
+    )
 
 
 def read_values(board: Board) -> None:
