@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from clients.planner.draft import METRIC_TIME
 from clients.planner.index import Index
 from clients.planner.spans import Span, cut
 from clients.planner.words import read_words
@@ -121,5 +122,6 @@ class _Part:
         return tuple(
             index.metrics_speaking_of([word.text for word in span.words])
             for span in self.spans
-            if span.sense("metric", "dimension") and not span.sense("unit", "filler", "noun")
+            if (sense := span.sense("metric", "dimension")) and sense.name != METRIC_TIME
+            and not span.sense("unit", "filler", "noun")
         )

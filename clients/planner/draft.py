@@ -38,9 +38,12 @@ class Condition:
     field: str | None
     op: str
     values: tuple[Scalar, ...]
+    per: str | None = None  # the entity, if it is on the metric of each one
 
     def body(self, field: str | None = None) -> dict[str, Any]:
         """As REST has it."""
+        if self.per is not None:
+            return {"metric": self.field, "per": [self.per], "op": self.op, "values": list(self.values)}
         return {"field": self.field or field, "op": self.op, "values": list(self.values)}
 
 
@@ -339,7 +342,15 @@ _OPPOSITE = {"gt": "lte", "gte": "lt", "lt": "gte", "lte": "gt", "eq": "ne"}
 
 
 def _dropped(before: Draft, turn: Draft) -> Draft:
-    """What was asked without what is dropped; rows are dropped by the opposite of their condition."""
+    """What was asked without what is dropped; rows are dropped by the opposite of their condition.
+
+    Raises
+    ------
+    Unanswerable
+        Nothing of it was asked.
+    """
+    if not turn.having and not set(turn.group_by) <= set(before.group_by):
+        raise Unanswerable("That is not among what was asked, so it cannot be dropped.", instead="Ask once more.")
     if any(condition.op not in _OPPOSITE for condition in turn.having):
         raise Unanswerable("I cannot drop rows by that condition.", instead="Say which ones to keep.")
     having = tuple(replace(condition, op=_OPPOSITE[condition.op]) for condition in turn.having)

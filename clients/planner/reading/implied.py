@@ -95,6 +95,7 @@ def read_metric(board: Board) -> None:
     found, told = board.found, board.told
     if found.is_sold:
         _group_by_product(board)
+    _count_those_with(board)
     if found.metrics or found.candidates:
         _doubt_what_is_earned(board)
         _doubt_what_is_counted(board)
@@ -130,6 +131,23 @@ def _doubt_what_is_earned(board: Board) -> None:
     elif units and not any(unit.startswith("USD") or unit == "ratio" for unit in units):
         found.candidates = tuple(dict.fromkeys((earned, *found.metrics.values())))
         found.metrics.clear()
+
+
+def _count_those_with(board: Board) -> None:
+    """How many customers have at least 5 orders is a number of customers, of each of whom that is asked.
+
+    The number of each is over all of the data, whatever else is asked; so only where nothing else is.
+    """
+    found, buyer, span = board.found, board.named("dimension", "buyer"), board.told.counted
+    is_counted = span is not None and buyer is not None and span.sense("metric") and _is_of(span, buyer)
+    is_all = not (found.values or found.where or found.time or found.ranking) and set(found.group_by) <= {buyer}
+    conditions = [condition for condition in found.having if condition.field is not None]
+    metric = board.named("metric", "buyers")
+    if not is_counted or not is_all or not conditions or metric is None or set(found.metrics) != found.conditioned:
+        return
+    found.where += [replace(condition, per=buyer) for condition in conditions]
+    found.having, found.group_by, found.conditioned = [], [], set()
+    found.metrics = {0: metric}
 
 
 def _doubt_what_is_counted(board: Board) -> None:
