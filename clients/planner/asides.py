@@ -26,10 +26,10 @@ _BINDING = frozenset(
     ("on_year", "on_year_of", "on_period", "both_sides", "currency", "eq", "new_question"),
 )
 # A sentence with one of these is left out only if the question has a time of its own.
-_TIMELY = frozenset(("month", "quarter", "half", "half_unit", "season", "holiday", "so_far", "weekend", "future"))
+_TIMELY = frozenset(("month", "quarter", "half", "half_unit", "season", "holiday", "so_far", "weekend"))
 _LEADS_UNIT = frozenset(("this", "last", "past", "next"))
 # What is judged or foretold is not looked up; beside a name it may be the question.
-_JUDGED = frozenset(("why", "forecast", "advice", "definition", "meaning", "help"))
+_JUDGED = frozenset(("why", "forecast", "advice", "definition", "meaning", "help", "future"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +50,15 @@ class Aside:
     is_timed: bool
 
 
+def clauses(turn: str, ends: re.Pattern[str] = _ENDS[-1]) -> list[str]:
+    """The parts of the turn, with the marks that end them."""
+    return [part for part in ends.split(turn) if part.strip()]
+
+
 def without_asides(turn: str, index: Index) -> Iterator[Aside]:
     """The ways to leave out what stands beside the question, the one that leaves the longest parts first."""
     for ends in _ENDS:
-        parts = [part for part in ends.split(turn) if part.strip()]
+        parts = clauses(turn, ends)
         read = [_Part.of(part, index) for part in parts]
         asking = [place for place, part in enumerate(read) if not part.is_left_out(index)]
         if not asking or len(asking) == len(parts):

@@ -349,7 +349,9 @@ def _dropped(before: Draft, turn: Draft) -> Draft:
     Unanswerable
         Nothing of it was asked.
     """
-    if not turn.having and not set(turn.group_by) <= set(before.group_by):
+    is_asked = set(turn.group_by) <= set(before.group_by) and set(turn.metrics) <= set(before.metrics)
+    is_in_time = turn.days is None or (before.days is not None and _same(turn.days, before.days))
+    if not (turn.having or (is_asked and is_in_time)):
         raise Unanswerable("That is not among what was asked, so it cannot be dropped.", instead="Ask once more.")
     if any(condition.op not in _OPPOSITE for condition in turn.having):
         raise Unanswerable("I cannot drop rows by that condition.", instead="Say which ones to keep.")

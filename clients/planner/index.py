@@ -67,7 +67,7 @@ class Index:
             if key and sense not in names[key]:
                 names[key].append(sense)
             exact.add(tuple(word.text for word in read_words(phrase)))
-        for key, sense in _renamed(snapshot):
+        for key, sense in (*_renamed(snapshot), *self._stripped(names, senses)):
             if key not in names:
                 names[key].append(sense)
         self._senses = {key: tuple(found) for key, found in senses.items() if found}
@@ -77,6 +77,17 @@ class Index:
         self.longest = max(map(len, (*self._senses, *self._names)))
         self._spellings = _spellings(snapshot)
         self._known = frozenset(self._spellings)
+
+    @staticmethod
+    def _stripped(
+        names: Mapping[tuple[str, ...], Sequence[Sense]], senses: Mapping[tuple[str, ...], Sequence[Sense]]
+    ) -> Iterator[tuple[tuple[str, ...], Sense]]:
+        """Names without the fillers inside, as they are found where other fillers stand there."""
+        fillers = {key[0] for key, found in senses.items() if len(key) == 1 and any(s.kind == "filler" for s in found)}
+        for key, found in list(names.items()):
+            stripped = (*key[:1], *(word for word in key[1:-1] if word not in fillers), *key[-1:])
+            if 1 < len(stripped) < len(key) and not any(word.isdigit() for word in key):
+                yield from ((stripped, sense) for sense in found)
 
     def senses(self, words: tuple[str, ...]) -> tuple[Sense, ...]:
         """All that the phrase may mean; names are found in singular and plural."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
 
-from clients.planner.asides import without_asides
+from clients.planner.asides import clauses, without_asides
 from clients.planner.checks import check
 from clients.planner.draft import Cue, Draft, laid_over, narrowed, request_of
 from clients.planner.errors import Unanswerable, Unclear
@@ -87,7 +87,17 @@ class KeylessPlanner:
                     has_names = all(names.intersection(draft.metrics) for names in aside.names)
                     if has_names and (draft.days is not None or not aside.is_timed):
                         return draft, aside.left_out
+            with suppress(Unanswerable):
+                return self._stepwise(said, turn, snapshot), ()
             raise
+
+    def _stepwise(self, said: _Said, turn: str, snapshot: Snapshot) -> Draft:
+        """What the clauses say one after the other: "forget the weekends, and show it by week"."""
+        if said.draft.is_empty or len(parts := clauses(turn)) == 1:
+            raise Unanswerable("There is but one step.", instead="")
+        for part in parts:
+            said = _Said(draft=self._read(said, part, snapshot))
+        return said.draft
 
     def _read(self, said: _Said, turn: str, snapshot: Snapshot) -> Draft:
         if (chosen := self._chosen(said, turn, snapshot)) is not None:

@@ -276,6 +276,13 @@ def _first_count(as_of: date, number: int, count: int, unit: str, month: int, ye
     return replace(first, end=last.end) if number == 1 and first and last else None
 
 
+def _last_of(as_of: date, count: int, unit: str, month: int, year: int | None = None) -> Days | None:
+    """The last so many days or weeks of a month."""
+    last = _nth(as_of, -1, unit, month, year)
+    start = last.end - timedelta(days=count * (7 if unit == "week" else 1) - 1) if last else None
+    return replace(last, start=start) if last and start and start.month == month else None
+
+
 def _week_of(day: Days | None) -> Days | None:
     return calendars.unit_of(day.start, "week") if day else None
 
@@ -349,6 +356,8 @@ _TABLE: Mapping[str, Build] = {
     "holiday": _any_year(calendars.holiday),
     "ordinal unit month year": _nth,
     "ordinal unit month": _nth,
+    "last n unit month year": lambda as_of, _, count, unit, month, year: _last_of(as_of, count, unit, month, year),
+    "last n unit month": lambda as_of, _, count, unit, month: _last_of(as_of, count, unit, month),
     "last unit=week month year": lambda as_of, _, unit, month, year: _nth(as_of, -1, unit, month, year),
     "last unit=week month": lambda as_of, _, unit, month: _nth(as_of, -1, unit, month),
     "last unit=day month": lambda as_of, _, unit, month: _nth(as_of, -1, unit, month),

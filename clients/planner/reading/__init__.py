@@ -97,6 +97,7 @@ def _cue(board: Board) -> Cue:
         "follow": Cue.FOLLOWS,
         "add": Cue.ADDS,
         "split": Cue.BREAKS_DOWN,
+        "break": Cue.BREAKS_DOWN,
         "drop": Cue.DROPS,
         "new_question": Cue.RESTARTS,
     }

@@ -38,6 +38,8 @@ def _group_behind(board: Board, first: int, *, is_by: bool) -> int:
     while near < len(board.items):
         if near == first and near not in board.left:  # the number of "which five cities"
             near += 1
+        elif not is_by and (name := _dimension_that_sold(board, near)) is not None:
+            near = board.group(near, name)
         elif (name := board.dimension(near)) is not None and not _is_metric_after(board, near, is_by=is_by):
             near = board.group(near, name)
         elif (unit := board.sense(near, "unit", "weekend")) is not None and unit.kind == "unit":
@@ -48,6 +50,14 @@ def _group_behind(board: Board, first: int, *, is_by: bool) -> int:
         else:
             break
     return near
+
+
+def _dimension_that_sold(board: Board, place: int) -> str | None:
+    """The dimension of "which products sold fewer than 10 units", which asks for no number of products."""
+    span = board.span(place)
+    if span is None or len(span.words) == 1 or not board.found.having or span.sense("metric") is None:
+        return None
+    return board.named("dimension", span.words[0].text)
 
 
 def _is_split_of(board: Board, place: int) -> bool:
@@ -199,6 +209,19 @@ def read_averages(board: Board) -> None:
     metrics = board.found.metrics.values()
     if metrics and all(board.snapshot.metrics[name]["type"] == "ratio" for name in metrics):
         board.take(*board.places("on_average", "average"))
+    _read_average_of_each(board)
+
+
+def _read_average_of_each(board: Board) -> None:
+    """What a customer spends on average: what is earned of each of them."""
+    found, earned, buyer = board.found, board.named("metric", "earned"), board.named("dimension", "buyer")
+    average = board.named("metric", "earned", "per", "buyer")
+    places = [*board.places("on_average", "average")]
+    buyers = {name for name in (board.named("metric", "buyers"), buyer) if name}
+    named = {*found.metrics.values(), *found.loose}
+    if places and average and earned in named and named - {earned} and named <= {earned, *buyers}:
+        found.metrics, found.loose = {places[0]: average}, []
+        board.take(*places)
 
 
 def read_currencies(board: Board) -> None:

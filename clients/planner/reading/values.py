@@ -22,13 +22,17 @@ def read_everywhere(board: Board) -> None:
 
 
 def read_left_out(board: Board) -> None:
-    """Take "leave Apparel out", whose two words say no more than "without"."""
+    """Take "leave Apparel out", whose two words say no more than "without", and "break revenue down"."""
     for place in list(board.places("leave")):
         span = board.span(place)
         out = next((near for near in board.places("out") if near > place), None)
         if span is not None and out is not None and any(place < near < out for near in board.places("value")):
             board.replace(place, replace(span, senses=(Sense(kind="not"),)))
             board.take(out)
+    for place in list(board.places("break")):
+        down = next((near for near in board.places("out") if near > place), None)
+        if down is not None and (down == place + 1 or any(place < near < down for near in board.places("metric"))):
+            board.take(place, down)
 
 
 def read_codes(board: Board) -> None:
@@ -149,7 +153,7 @@ def _has_metric_beside(board: Board, place: int) -> bool:
 
 def _group_the_compared(board: Board, groups: dict[str, int], versus: set[int]) -> None:
     """Values that are set against each other are groups, as are all that there are."""
-    is_compared = bool(versus) or board.has("compare", "split")
+    is_compared = bool(versus) or board.has("compare", "split", "more")
     for dimension, count in groups.items():
         if count > 1 and (is_compared or count == len(board.snapshot.values.get(dimension, ()))):
             board.found.group_by.append(dimension)
