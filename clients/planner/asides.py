@@ -20,7 +20,21 @@ from clients.planner.words import read_words
 _ENDS = (re.compile(r"(?<=[.!?;:…])\s+|\s+[-–—]+\s+|\n+"), re.compile(r"(?<=[.!?;:…,])\s+|\s+[-–—]+\s+|\n+"))  # noqa: RUF001
 _MOST_WORDS_OF_THANKS = 6
 _BINDING = frozenset(
-    ("value", "code", "number", "date", "cardinal", "ordinal", "grain", "by", "cross", "not", "drop", "instead_of", "versus")
+    (
+        "value",
+        "code",
+        "number",
+        "date",
+        "cardinal",
+        "ordinal",
+        "grain",
+        "by",
+        "cross",
+        "not",
+        "drop",
+        "instead_of",
+        "versus",
+    )
 ).union(
     ("compare", "top", "bottom", "rank", "sort", "trend", "since", "until", "between", "split", "everything_else"),
     ("on_year", "on_year_of", "on_period", "both_sides", "currency", "eq", "new_question"),
@@ -127,6 +141,7 @@ class _Part:
         return tuple(
             index.metrics_speaking_of([word.text for word in span.words])
             for span in self.spans
-            if (sense := span.sense("metric", "dimension")) and sense.name != METRIC_TIME
+            if (sense := span.sense("metric", "dimension"))
+            and sense.name != METRIC_TIME
             and not span.sense("unit", "filler", "noun")
         )

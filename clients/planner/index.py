@@ -188,7 +188,9 @@ def _spellings(snapshot: Snapshot) -> tuple[str, ...]:
     """Every word of every phrase once: those of metrics and dimensions first, then the languages', then values'."""
     named = sorted(_named(snapshot), key=lambda item: item[1].kind == "value")
     of_names = [word for phrase, sense in named if sense.kind != "value" for word in _both_numbers(key_of(phrase))]
-    of_languages = [word for key, classes in lexicon().items() if any(kind not in _MARKS for kind, _ in classes) for word in key]
+    of_languages = [
+        word for key, classes in lexicon().items() if any(kind not in _MARKS for kind, _ in classes) for word in key
+    ]
     of_values = [word for phrase, sense in named if sense.kind == "value" for word in _both_numbers(key_of(phrase))]
     return tuple(dict.fromkeys(of_names + of_languages + of_values))
 

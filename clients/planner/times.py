@@ -52,8 +52,22 @@ def read_times(spans: Sequence[Span], as_of: date) -> tuple[Item, ...]:
     Unanswerable
         They speak of the future.
     """
-    reader = _Reader(tuple(span for span in spans if not span.is_filler), as_of)
+    reader = _Reader(tuple(_without_fillers(spans)), as_of)
     return tuple(reader.items())
+
+
+def _without_fillers(spans: Sequence[Span]) -> Iterator[Span]:
+    """The spans that say something, each after the comma that stood before its fillers: "revenue, total orders"."""
+    after = ""
+    for span in spans:
+        after = after or span.words[0].after
+        if not span.is_filler:
+            yield (
+                span
+                if span.words[0].after
+                else replace(span, words=(replace(span.words[0], after=after), *span.words[1:]))
+            )
+            after = ""
 
 
 class _Reader:
@@ -126,6 +140,9 @@ class _Reader:
     def _plain(self, start: int) -> tuple[Time, int] | None:
         is_led = self._is(start, "from") is not None
         found = self._period(start + is_led)
+        if found and found[0].start <= self._as_of and self._is(start + is_led + found[1], "onward"):
+            days = Days(start=found[0].start, end=self._as_of)
+            return self._time(start, start + is_led + found[1] + 1, days)
         return self._time(start, start + is_led + found[1], found[0]) if found else None
 
     def _time(

@@ -65,7 +65,12 @@ def key_of(phrase: str) -> tuple[str, ...]:
 
 def singular(word: str) -> str:
     """The word without the s of an English plural; applied to names and questions alike, so that both agree."""
-    if len(word) < _SHORTEST_PLURAL or not word.isalpha() or word.endswith(("ss", "is", "news")) or (word.endswith("us") and len(word) > _SHORTEST_PLURAL):
+    if (
+        len(word) < _SHORTEST_PLURAL
+        or not word.isalpha()
+        or word.endswith(("ss", "is", "news"))
+        or (word.endswith("us") and len(word) > _SHORTEST_PLURAL)
+    ):
         return word
     if word.endswith("ies") and len(word) > _SHORTEST_PLURAL:
         return f"{word[:-3]}y"

@@ -85,7 +85,7 @@ def _canonical_conditions(conditions: Iterable[Any]) -> list[Any]:
     return sorted(map(_canonical_condition, conditions), key=lambda condition: json.dumps(condition, sort_keys=True))
 
 
-def _canonical_condition(condition: Any) -> Any:  # noqa: ANN401 - JSON, groups of groups
+def _canonical_condition(condition: Any) -> Any:
     match condition:
         case {"op": "in" | "not_in" as op, "values": [_]}:
             return {**condition, "op": _ONE_VALUE[op]}

@@ -53,9 +53,7 @@ _CONNECTIVES = frozenset(
 ).union(("compare", "change", "grow", "rank", "this", "eq", "sort", "trend", "as", "vague", "new_question"))
 
 
-def read_turn(
-    items: Sequence[Item], index: Index, snapshot: Snapshot, told: Told, before: Sequence[str] = ()
-) -> Draft:
+def read_turn(items: Sequence[Item], index: Index, snapshot: Snapshot, told: Told, before: Sequence[str] = ()) -> Draft:
     """What the turn says; `told` is what its silent words tell, `before` are the metrics that were asked before.
 
     Raises

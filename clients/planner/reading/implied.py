@@ -79,6 +79,9 @@ def read_costs(board: Board) -> None:
     if cost is not None and len(places) == 1 and board.has("cost") and board.told.has("win"):
         board.found.metrics[places[0]] = cost
         board.take(*board.places("cost"))
+    units = [board.snapshot.metrics[name]["unit"] for name in board.found.metrics.values()]
+    if units == ["USD"] and _earned(board) not in board.found.metrics.values():  # "what we paid for delivery"
+        board.take(*board.places("pay"))
 
 
 def read_winning(board: Board) -> None:

@@ -38,11 +38,9 @@ def _group_behind(board: Board, first: int, *, is_by: bool) -> int:
     while near < len(board.items):
         if near == first and near not in board.left:  # the number of "which five cities"
             near += 1
-        elif not is_by and (name := _dimension_that_sold(board, near)) is not None:
+        elif (name := _dimension_behind(board, near, is_by=is_by)) is not None:
             near = board.group(near, name)
-        elif (name := board.dimension(near)) is not None and not _is_metric_after(board, near, is_by=is_by):
-            near = board.group(near, name)
-        elif (unit := board.sense(near, "unit", "weekend")) is not None and unit.kind == "unit":
+        elif (unit := board.sense(near, "unit", "weekend")) and unit.kind == "unit" and not board.sense(near, "filler"):
             near = board.group(near, f"{METRIC_TIME}__{unit.value}")
         elif board.sense(near, "and", "cross") and (board.dimension(near + 1) or board.sense(near + 1, "unit")):
             board.take(*([near] if board.sense(near, "cross") else []))
@@ -52,12 +50,14 @@ def _group_behind(board: Board, first: int, *, is_by: bool) -> int:
     return near
 
 
-def _dimension_that_sold(board: Board, place: int) -> str | None:
-    """The dimension of "which products sold fewer than 10 units", which asks for no number of products."""
+def _dimension_behind(board: Board, place: int, *, is_by: bool) -> str | None:
+    """The dimension there; so too in "which products sold fewer than 10 units", which asks for no number of products."""
     span = board.span(place)
-    if span is None or len(span.words) == 1 or not board.found.having or span.sense("metric") is None:
+    if span is None or span.sense("unit"):
         return None
-    return board.named("dimension", span.words[0].text)
+    if not is_by and len(span.words) > 1 and board.found.having and span.sense("metric"):
+        return board.named("dimension", span.words[0].text)
+    return None if _is_metric_after(board, place, is_by=is_by) else board.dimension(place)
 
 
 def _is_split_of(board: Board, place: int) -> bool:
@@ -102,7 +102,7 @@ def read_grains(board: Board) -> None:
     if board.found.ranking or board.found.having or board.has("follow"):
         for place in list(board.places("unit")):
             unit = board.sense(place, "unit")
-            if unit is not None and not _is_same(board, place - 1):
+            if unit is not None and not _is_same(board, place - 1) and not board.sense(place, "filler"):
                 board.group(place, f"{METRIC_TIME}__{unit.value}")
 
 
@@ -151,17 +151,22 @@ def _read_shortened_metrics(board: Board) -> None:
 
 
 def read_completed_names(board: Board) -> None:
-    """Names that end as what was asked before: "split it into online and offline", of the marketing spend."""
+    """Names that end as what was asked, now or before: "spend online/offline"; "split it into online and offline"."""
     words = {
         place: item.words[0].text
         for place, item in enumerate(board.items)
         if place in board.left and isinstance(item, Span) and not item.senses
     }
-    for before in board.before if words and not board.found.metrics else ():
-        last = key_of(board.snapshot.metrics[before]["label"])[-1]
+    whole = [key_of(board.snapshot.metrics[name]["label"]) for name in board.before if not board.found.metrics]
+    own = [
+        key_of(item.text)
+        for place, item in enumerate(board.items)
+        if place in board.found.metrics and isinstance(item, Span)
+    ]
+    for last in [key[-1] for key in (*whole, *own)] if words else ():
         named = {place: name for place, word in words.items() if (name := board.named("metric", word, last))}
         if len(named) == len(words):
-            board.found.metrics.update(named)
+            board.found.metrics = dict(named)
             board.take(*named)
             return
 

@@ -134,6 +134,21 @@ def read_ranking(board: Board) -> None:
         _group_the_ranked(board, place, is_amount=sense.value == "amount")
     for place in list(board.places("rank")):
         _rank(board, place)
+    _read_more_than_others(board)
+
+
+def _read_more_than_others(board: Board) -> None:
+    """Take "which city has more orders", which is the one that has the most."""
+    asked = [near for near in board.places("which") if board.dimension(near + 1) or board.sense(near + 1, "unit")]
+    is_compared = any(
+        board.is_than(place) or board.sense(place, "versus", "compare") for place in range(len(board.items))
+    )
+    for place in list(board.places("more")) if asked and not is_compared and not board.found.versus else ():
+        sense = board.sense(place, "more")
+        board.take(place)
+        board.found.ranking = Ranking(
+            descending=sense is not None and sense.value == "more", limit=_limit(board, place)
+        )
 
 
 def _rank(board: Board, place: int) -> None:

@@ -15,6 +15,9 @@ def read_everywhere(board: Board) -> None:
     """All of a dimension, as in "for all locations": no filter on it, and no group."""
     for place in list(board.places("all")):
         name = board.dimension(place + 1)
+        if name is not None and board.sense(place - 1, "which"):  # "list all categories with …"
+            board.take(place)
+            continue
         if name is not None and not board.sense(place + 1, "metric") and not board.sense(place - 1, "by"):
             board.found.everywhere.append(name)
             board.found.group_by += [name] if board.has("compare") else []  # "all locations side by side"
@@ -69,6 +72,9 @@ def read_values(board: Board) -> None:
             board.take(*([place] if is_excluded else []))
             last_taken = place
             continue
+        if board.sense(place, "between") and board.has("compare", "split") and board.sense(place + 1, "value"):
+            board.take(place)
+            continue
         if not _is_value(board, place, has_metric=has_metric):
             if place in board.left and not board.sense(place, "and") and place - last_taken > 1:
                 is_excluded = is_excluded and bool(board.sense(place, "for", "dimension"))
@@ -81,6 +87,8 @@ def read_values(board: Board) -> None:
         board.take(place)
         last_taken = place
         absorb(board, place, sense.name)
+        if is_excluded and place - 1 not in board.left:  # "customers outside New York"
+            absorb(board, place - 1, sense.name)
     _group_the_compared(board, groups, versus)
 
 
@@ -132,7 +140,9 @@ def absorb(board: Board, place: int, dimension: str) -> None:
             is_led = board.sense(near - 1, "and", "which", "top") or (
                 board.sense(near - 1, "by") and not board.is_plural(near)
             )
-            is_noun = entity in names and _has_metric_beside(board, near) and not is_led
+            # Not "customers in Chicago with more than 5 orders", where each of them has the condition.
+            is_asked = board.found.having and not board.has("by", "which", "split", "grain")
+            is_noun = entity in names and _has_metric_beside(board, near) and not is_led and not is_asked
             is_kin = dimension in names or (not is_led and any(_is_kin(board, name, dimension) for name in names))
             if not is_noun and not is_kin:
                 break
