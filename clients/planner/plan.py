@@ -51,7 +51,11 @@ class Plan:
 
     def without(self, left_out: tuple[str, ...]) -> Plan:
         """The plan, which says what was left out."""
-        if not left_out:
-            return self
-        quoted = ", ".join(f"“{without_links(part)}”" for part in left_out)
-        return replace(self, left_out=left_out, message=f"I left out: {quoted}. {self.message}")
+        plan = replace(self, left_out=left_out)
+        return replace(plan, message=f"{plan.warning}{self.message}")
+
+    @property
+    def warning(self) -> str:
+        """A sentence that says what was left out, and a space; empty if nothing was."""
+        quoted = ", ".join(f"“{without_links(part)}”" for part in self.left_out)
+        return f"I left out: {quoted}. " if quoted else ""

@@ -142,8 +142,10 @@ def _count_those_with(board: Board) -> None:
     The number of each is over all of the data, whatever else is asked; so only where nothing else is.
     """
     found, buyer, span = board.found, board.named("dimension", "buyer"), board.told.counted
-    is_counted = span is not None and buyer is not None and span.sense("metric") and _is_of(span, buyer)
-    is_all = not (found.values or found.where or found.time or found.ranking) and set(found.group_by) <= {buyer}
+    is_counted = span is not None and buyer is not None and _is_of(span, buyer)
+    names = {*(name for name, _, _ in found.values), *(condition.field for condition in found.where)}
+    is_of_buyers = all((name or "").startswith(f"{buyer}__") for name in names)  # each has one, over all of the data
+    is_all = is_of_buyers and not (found.time or found.ranking) and set(found.group_by) <= {buyer}
     conditions = [condition for condition in found.having if condition.field is not None]
     metric = board.named("metric", "buyers")
     if not is_counted or not is_all or not conditions or metric is None or set(found.metrics) != found.conditioned:

@@ -51,7 +51,7 @@ def _group_behind(board: Board, first: int, *, is_by: bool) -> int:
 
 
 def _dimension_behind(board: Board, place: int, *, is_by: bool) -> str | None:
-    """The dimension there; so too in "which products sold fewer than 10 units", which asks for no number of products."""
+    """The dimension there, so too in "which products sold fewer than 10 units", where no number of them is asked."""
     span = board.span(place)
     if span is None or span.sense("unit"):
         return None

@@ -47,10 +47,9 @@ def _condition(board: Board, operator: str, place: int, after: int, numbers: lis
         _length(board, operator, place, after, numbers)
         return
     behind = board.span(after)
-    if (
-        behind is not None and behind.words[-1].text in _OCCASIONS
-    ):  # of each customer, which is no condition on a number
-        board.refuse((behind,))
+    if behind is not None and behind.words[-1].text in _OCCASIONS:
+        _occasions(board, operator, place, after, numbers)
+        return
     board.take(*range(place, after))
     if board.sense(after, "currency"):
         board.take(after)
@@ -67,6 +66,17 @@ def _condition(board: Board, operator: str, place: int, after: int, numbers: lis
     else:
         values = tuple(_scalar(number) for number in numbers)
         board.found.having.append(Condition(field=None, op=operator, values=values))
+
+
+def _occasions(board: Board, operator: str, place: int, after: int, numbers: list[Span]) -> None:
+    """A condition on how often each customer bought: "customers who ordered at least three times"."""
+    metric, buyer = board.named("metric", "purchases"), board.named("dimension", "buyer")
+    is_asked = buyer is not None and any(board.dimension(near) == buyer for near in board.places("dimension"))
+    behind = board.span(after)
+    if behind is not None and (metric is None or not is_asked or not board.told.has("buy")):
+        board.refuse((behind,))
+    board.take(*range(place, after))
+    _having(board, after, metric or "", operator, numbers)
 
 
 def _length(board: Board, operator: str, place: int, after: int, numbers: list[Span]) -> None:
