@@ -20,21 +20,7 @@ from clients.planner.words import read_words
 _ENDS = (re.compile(r"(?<=[.!?;:…])\s+|\s+[-–—]+\s+|\n+"), re.compile(r"(?<=[.!?;:…,])\s+|\s+[-–—]+\s+|\n+"))  # noqa: RUF001
 _MOST_WORDS_OF_THANKS = 6
 _BINDING = frozenset(
-    (
-        "value",
-        "code",
-        "number",
-        "date",
-        "cardinal",
-        "ordinal",
-        "grain",
-        "by",
-        "cross",
-        "not",
-        "drop",
-        "instead_of",
-        "versus",
-    )
+    ("code", "number", "date", "cardinal", "ordinal", "grain", "by", "cross", "not", "drop", "instead_of", "versus")
 ).union(
     ("compare", "top", "bottom", "rank", "sort", "trend", "since", "until", "between", "split", "everything_else"),
     ("on_year", "on_year_of", "on_period", "both_sides", "currency", "eq", "new_question"),
@@ -42,6 +28,7 @@ _BINDING = frozenset(
 # A sentence with one of these is left out only if the question has a time of its own.
 _TIMELY = frozenset(("month", "quarter", "half", "half_unit", "season", "holiday", "so_far", "weekend"))
 _LEADS_UNIT = frozenset(("this", "last", "past", "next"))
+_UNNAMED = ("unit", "filler", "noun")  # what may be a name and hardly ever is
 # What is judged or foretold is not looked up; beside a name it may be the question.
 _JUDGED = frozenset(("why", "forecast", "advice", "definition", "meaning", "help", "future"))
 
@@ -53,7 +40,7 @@ class Aside:
     Attributes
     ----------
     names
-        Metrics of which something that is left out speaks; the question has to ask for them itself.
+        What each name or value that is left out may speak of; the question has to speak of it, too.
     is_timed
         Whether something that is left out has a time; the question has to have its own.
     """
@@ -137,11 +124,13 @@ class _Part:
         )
 
     def names(self, index: Index) -> tuple[frozenset[str], ...]:
-        """For each name of the catalog in it, the metrics that are called so among other things."""
+        """For each name or value in it, the dimensions that it may be of and the metrics that speak of it."""
         return tuple(
             index.metrics_speaking_of([word.text for word in span.words])
+            | {sense.name for sense in span.senses if sense.kind in ("dimension", "value")}
             for span in self.spans
-            if (sense := span.sense("metric", "dimension"))
-            and sense.name != METRIC_TIME
-            and not span.sense("unit", "filler", "noun")
+            if span.sense("value")
+            or (
+                (named := span.sense("metric", "dimension")) and named.name != METRIC_TIME and not span.sense(*_UNNAMED)
+            )
         )

@@ -12,7 +12,7 @@ from datetime import date
 
 from clients.planner.asides import clauses, without_asides
 from clients.planner.checks import check
-from clients.planner.draft import Cue, Draft, laid_over, narrowed, request_of
+from clients.planner.draft import Cue, Draft, dimension_of, laid_over, narrowed, request_of
 from clients.planner.errors import Unanswerable, Unclear
 from clients.planner.index import Index
 from clients.planner.plan import Action, Plan
@@ -84,8 +84,11 @@ class KeylessPlanner:
             for aside in without_asides(turn[:MAX_CHARACTERS], self._index) if len(turn) <= MAX_CHARACTERS else ():
                 with suppress(Unanswerable):
                     draft = self._read(said, aside.question, snapshot)
-                    has_names = all(names.intersection(draft.metrics) for names in aside.names)
-                    if has_names and (draft.days is not None or not aside.is_timed):
+                    groups = (dimension_of(name, snapshot) for name in draft.group_by)
+                    asked = {*draft.metrics, *groups, *(condition.field for condition in draft.where)}
+                    if not any(names.isdisjoint(asked) for names in aside.names) and (
+                        draft.days is not None or not aside.is_timed
+                    ):
                         return draft, aside.left_out
             with suppress(Unanswerable):
                 return self._stepwise(said, turn, snapshot), ()

@@ -29,6 +29,7 @@ _PASSES: tuple[Callable[[Board], None], ...] = (
     values.read_everywhere,
     values.read_left_out,
     values.read_codes,
+    values.read_swapped,
     values.read_values,
     names.read_groups,
     moments.read_growth,

@@ -52,6 +52,15 @@ def read_codes(board: Board) -> None:
                     board.replace(place, replace(span, senses=(replace(code, kind="value"),)))
 
 
+def read_swapped(board: Board) -> None:
+    """Take "swap Chicago for New York", whose second value takes the place of the first anyway."""
+    for place in list(board.places("swap")):
+        near = place + 2 + bool(board.sense(place + 2, "for", "by", "to"))
+        gone, come = board.sense(place + 1, "value"), board.sense(near, "value") if near < len(board.items) else None
+        if gone is not None and come is not None and gone.name == come.name:
+            board.take(*range(place, near))
+
+
 def _is_joined(board: Board, first: int, second: int) -> bool:
     """Whether nothing but a word that joins or a stroke is between the two."""
     span = board.span(second)
