@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from clients.planner.draft import METRIC_TIME
+from clients.planner.draft import METRIC_TIME, Draft, dimension_of
 from clients.planner.index import Index
+from clients.planner.snapshot import Snapshot
 from clients.planner.spans import Span, cut
 from clients.planner.words import read_words
 
@@ -49,6 +50,14 @@ class Aside:
     left_out: tuple[str, ...]
     names: tuple[frozenset[str], ...]
     is_timed: bool
+
+    def is_beside(self, question: Draft, snapshot: Snapshot) -> bool:
+        """Whether the question has itself whatever is left out and might have restricted it."""
+        groups = [dimension_of(name, snapshot) for name in question.group_by]
+        filtered = [condition.field for condition in question.where if condition.field is not None]
+        asked = {*question.metrics, *groups, *filtered}
+        has_names = not any(names.isdisjoint(asked) for names in self.names)
+        return has_names and (question.days is not None or not self.is_timed)
 
 
 def clauses(turn: str, ends: re.Pattern[str] = _ENDS[-1]) -> list[str]:

@@ -12,7 +12,7 @@ from datetime import date
 
 from clients.planner.asides import clauses, without_asides
 from clients.planner.checks import check
-from clients.planner.draft import Cue, Draft, dimension_of, laid_over, narrowed, request_of
+from clients.planner.draft import Cue, Draft, laid_over, narrowed, request_of
 from clients.planner.errors import Unanswerable, Unclear
 from clients.planner.index import Index
 from clients.planner.plan import Action, Plan
@@ -81,14 +81,10 @@ class KeylessPlanner:
         try:
             return self._read(said, turn, snapshot), ()
         except Unanswerable:
-            for aside in without_asides(turn[:MAX_CHARACTERS], self._index) if len(turn) <= MAX_CHARACTERS else ():
+            for aside in without_asides(turn, self._index) if len(turn) <= MAX_CHARACTERS else ():
                 with suppress(Unanswerable):
                     draft = self._read(said, aside.question, snapshot)
-                    groups = (dimension_of(name, snapshot) for name in draft.group_by)
-                    asked = {*draft.metrics, *groups, *(condition.field for condition in draft.where)}
-                    if not any(names.isdisjoint(asked) for names in aside.names) and (
-                        draft.days is not None or not aside.is_timed
-                    ):
+                    if aside.is_beside(draft, snapshot):
                         return draft, aside.left_out
             with suppress(Unanswerable):
                 return self._stepwise(said, turn, snapshot), ()
