@@ -44,7 +44,8 @@ class Analyst:
             return DataReply(outcome=Outcome.FAILED, text=f"The language model is not asked: {error}.", hint=error.hint)
         if plan.request is None:
             return _unanswered(plan)
-        return replace(self.run(plan.request), planned_by=plan.mode)
+        reply = self.run(plan.request)
+        return replace(reply, text=f"{plan.warning}{reply.text}", planned_by=plan.mode)
 
     def understands(self, question: str) -> bool:
         """Whether every word of it is one of the catalog's; no language model is asked."""

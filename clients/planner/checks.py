@@ -22,7 +22,7 @@ def check(request: Mapping[str, Any], snapshot: Snapshot) -> None:
         A name is unknown, does not join, or cannot be used so; the message says what can be.
     """
     metrics = _named_metrics(request, snapshot)
-    for field in (*request.get("group_by", ()), *(item["field"] for item in _conditions(request.get("where", ())))):
+    for field in (*request.get("group_by", ()), *_fields(request.get("where", ()))):
         _check_dimension(field, metrics, snapshot)
     _check_values(request, snapshot)
     columns = {*metrics, *request.get("group_by", ())}
@@ -44,7 +44,8 @@ def _named_metrics(request: Mapping[str, Any], snapshot: Snapshot) -> tuple[str,
         raise Unanswerable(
             "That is more than one request can hold.", instead=f"Ask for 1 to {_MOST_METRICS} numbers at once."
         )
-    for name in metrics:
+    filtered = [item["metric"] for item in _conditions(request.get("where", ())) if "metric" in item]
+    for name in (*metrics, *filtered):
         if name not in snapshot.metrics:
             raise Unanswerable(f"There is no metric {name[:100]!r}.", instead=_usual(snapshot))
     return metrics
@@ -61,8 +62,13 @@ def _conditions(filters: Any) -> Iterator[Mapping[str, Any]]:  # noqa: ANN401 - 
             yield from _conditions(each.get(key, ()))
         if "not" in each:
             yield from _conditions([each["not"]])
-        if "field" in each:
+        if "field" in each or "metric" in each:
             yield each
+
+
+def _fields(filters: Any) -> Iterator[str]:  # noqa: ANN401 - as above
+    for item in _conditions(filters):
+        yield from (item["field"],) if "field" in item else item["per"]
 
 
 def _check_dimension(field: str, metrics: tuple[str, ...], snapshot: Snapshot) -> None:
@@ -89,7 +95,7 @@ def _joining(metrics: tuple[str, ...], snapshot: Snapshot) -> str:
 def _check_values(request: Mapping[str, Any], snapshot: Snapshot) -> None:
     """A text filter on equality has to be a value that there is: a made-up one would answer with nothing."""
     for item in _conditions(request.get("where", ())):
-        known = snapshot.values.get(item["field"], ())
+        known = snapshot.values.get(item.get("field", ""), ())
         if not known or item["op"] not in ("eq", "ne", "in", "not_in"):
             continue
         for value in item["values"]:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from clients.planner import calendars
 from clients.planner.calendars import Days
-from clients.planner.errors import Unclear
+from clients.planner.errors import Unanswerable, Unclear
 from clients.planner.snapshot import Snapshot
 from clients.planner.times import When
 from clients.planner.words import key_of
@@ -38,9 +38,12 @@ class Condition:
     field: str | None
     op: str
     values: tuple[Scalar, ...]
+    per: str | None = None  # the entity, if it is on the metric of each one
 
     def body(self, field: str | None = None) -> dict[str, Any]:
         """As REST has it."""
+        if self.per is not None:
+            return {"metric": self.field, "per": [self.per], "op": self.op, "values": list(self.values)}
         return {"field": self.field or field, "op": self.op, "values": list(self.values)}
 
 
@@ -335,16 +338,46 @@ def _reranked(before: Draft, turn: Draft) -> Ranking | None:
     return ranking
 
 
+_OPPOSITE = {"gt": "lte", "gte": "lt", "lt": "gte", "lte": "gt", "eq": "ne"}
+
+
 def _dropped(before: Draft, turn: Draft) -> Draft:
-    gone = {condition.field for condition in turn.where} | set(turn.everywhere)
+    """What was asked without what is dropped; rows are dropped by the opposite of their condition.
+
+    Raises
+    ------
+    Unanswerable
+        Nothing of it was asked.
+    """
+    is_asked = set(turn.group_by) <= set(before.group_by) and set(turn.metrics) <= set(before.metrics)
+    is_in_time = turn.days is None or (before.days is not None and _same(turn.days, before.days))
+    if not (turn.having or (is_asked and is_in_time)):
+        raise Unanswerable("That is not among what was asked, so it cannot be dropped.", instead="Ask once more.")
+    if any(condition.op not in _OPPOSITE for condition in turn.having):
+        raise Unanswerable("I cannot drop rows by that condition.", instead="Say which ones to keep.")
+    having = tuple(replace(condition, op=_OPPOSITE[condition.op]) for condition in turn.having)
     return replace(
         before,
-        metrics=tuple(name for name in before.metrics if name not in turn.metrics),
-        group_by=tuple(name for name in before.group_by if name not in turn.group_by),
-        where=tuple(condition for condition in before.where if condition.field not in gone),
+        metrics=before.metrics if having else tuple(name for name in before.metrics if name not in turn.metrics),
+        group_by=before.group_by if having else tuple(name for name in before.group_by if name not in turn.group_by),
+        where=_unfiltered(before, turn),
+        having=(*before.having, *having),
         days=None if turn.days else before.days,
         cue=Cue.NONE,
     )
+
+
+def _unfiltered(before: Draft, turn: Draft) -> tuple[Condition, ...]:
+    """The filters without those that are dropped; a value of a group that nothing filters is left out itself."""
+    gone = {condition.field for condition in turn.where} | set(turn.everywhere)
+    kept = [condition for condition in before.where if condition.field not in gone]
+    filtered = {condition.field for condition in before.where}
+    excluded = [
+        replace(condition, op={"eq": "ne", "in": "not_in"}.get(condition.op, condition.op))
+        for condition in turn.where
+        if condition.field in before.group_by and condition.field not in filtered
+    ]
+    return (*kept, *excluded)
 
 
 def narrowed(turn_words: frozenset[str], labels: Mapping[str, frozenset[str]]) -> str | None:

@@ -6,9 +6,11 @@ It answers only what it can explain word by word; else it asks back, or says whi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
 
+from clients.planner.asides import clauses, without_asides
 from clients.planner.checks import check
 from clients.planner.draft import Cue, Draft, laid_over, narrowed, request_of
 from clients.planner.errors import Unanswerable, Unclear
@@ -55,9 +57,13 @@ class KeylessPlanner:
     def _next(self, said: _Said, turn: str, snapshot: Snapshot) -> tuple[_Said, Plan]:
         """Where the conversation stands after the turn, and what is to be done; a refused turn changes nothing."""
         try:
-            draft = self._understood(said, turn, snapshot)
+            draft, left_out = self._understood(said, turn, snapshot)
         except Unanswerable as error:
             return said, Plan(action=Action.REFUSE, message=error.message)
+        said, plan = self._planned(said, draft, snapshot)
+        return said, plan.without(left_out)
+
+    def _planned(self, said: _Said, draft: Draft, snapshot: Snapshot) -> tuple[_Said, Plan]:
         try:
             request = request_of(draft, snapshot)
             check(request, snapshot)
@@ -70,7 +76,29 @@ class KeylessPlanner:
         message = sentence(request, snapshot)
         return _Said(draft=draft), Plan(action=Action.QUERY, message=message, request=request)
 
-    def _understood(self, said: _Said, turn: str, snapshot: Snapshot) -> Draft:
+    def _understood(self, said: _Said, turn: str, snapshot: Snapshot) -> tuple[Draft, tuple[str, ...]]:
+        """What the turn asks, and what stands beside it and was left out."""
+        try:
+            return self._read(said, turn, snapshot), ()
+        except Unanswerable:
+            for aside in without_asides(turn, self._index) if len(turn) <= MAX_CHARACTERS else ():
+                with suppress(Unanswerable):
+                    draft = self._read(said, aside.question, snapshot)
+                    if aside.is_beside(draft, snapshot):
+                        return draft, aside.left_out
+            with suppress(Unanswerable):
+                return self._stepwise(said, turn, snapshot), ()
+            raise
+
+    def _stepwise(self, said: _Said, turn: str, snapshot: Snapshot) -> Draft:
+        """What the clauses say one after the other: "forget the weekends, and show it by week"."""
+        if said.draft.is_empty or len(parts := clauses(turn)) == 1:
+            raise Unanswerable("There is but one step.", instead="")
+        for part in parts:
+            said = _Said(draft=self._read(said, part, snapshot))
+        return said.draft
+
+    def _read(self, said: _Said, turn: str, snapshot: Snapshot) -> Draft:
         if (chosen := self._chosen(said, turn, snapshot)) is not None:
             metrics = tuple(dict.fromkeys((*said.draft.metrics, chosen)))
             return replace(said.draft, metrics=metrics, candidates=(), is_vague=False)
@@ -80,7 +108,7 @@ class KeylessPlanner:
         spans = cut(words, self._index)
         _decline(spans, snapshot)
         told = listen(spans)
-        draft = read_turn(read_times(spans, snapshot.as_of), self._index, snapshot, told)
+        draft = read_turn(read_times(spans, snapshot.as_of), self._index, snapshot, told, said.draft.metrics)
         if draft.is_empty and draft.when not in (When.EARLIER, When.YEAR_EARLIER) and not draft.cue & Cue.DROPS:
             raise Unanswerable("I found nothing in it that I could look up.", instead=_examples(snapshot))
         if draft.cue & Cue.DROPS and (said.draft.is_empty or draft.is_empty):

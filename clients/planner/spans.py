@@ -14,7 +14,7 @@ from clients.planner.words import Word
 _UNKNOWN_COST, _REPAIR_COST, _SKIP_COST, _NUMBER_COST = 100.0, 0.4, 0.8, 0.4
 # Each word of a phrase that is no name costs less than the same words as fillers.
 _FILLER_COST, _PHRASE_COST = 0.3, 0.25
-_MOST_SKIPPED = 2  # fillers within a name, as in "coupons that were used"
+_MOST_SKIPPED = 6  # fillers within a name, as in "items that we sell per order"
 # Classes of fillers that tell something where nothing else does (reading/told.py).
 TELLING = (
     "amount", "buy", "did", "earn", "manner", "many", "one_of", "people", "sell", "spend_on", "what", "when", "where",

@@ -52,8 +52,22 @@ def read_times(spans: Sequence[Span], as_of: date) -> tuple[Item, ...]:
     Unanswerable
         They speak of the future.
     """
-    reader = _Reader(tuple(span for span in spans if not span.is_filler), as_of)
+    reader = _Reader(tuple(_without_fillers(spans)), as_of)
     return tuple(reader.items())
+
+
+def _without_fillers(spans: Sequence[Span]) -> Iterator[Span]:
+    """The spans that say something, each after the comma that stood before its fillers: "revenue, total orders"."""
+    after = ""
+    for span in spans:
+        after = after or span.words[0].after
+        if not span.is_filler:
+            yield (
+                span
+                if span.words[0].after
+                else replace(span, words=(replace(span.words[0], after=after), *span.words[1:]))
+            )
+            after = ""
 
 
 class _Reader:
@@ -77,12 +91,12 @@ class _Reader:
 
     def _bracketed(self, start: int) -> tuple[Time, int] | None:
         """A range that is written with both its ends: from … to …, between … and …, Jan-Mar."""
-        opening = self._is(start, "between", "from")
+        opening = self._is(start, "between", "from", "since")
         first = self._period(start + 1) if opening else self._period(start)
         if first is None:
-            return self._days_of_a_month(start) if opening else None
+            return self._days_of_a_month(start) if opening in ("between", "from") else None
         at = start + bool(opening) + first[1]
-        if self._is(at, "to") and (opening or not self._is(at, "and")):
+        if self._is(at, "to", "until") and (opening in ("between", "from") or not self._is(at, "and")):
             at += 1
         elif not self._is_after_dash(at):
             return None
@@ -126,6 +140,9 @@ class _Reader:
     def _plain(self, start: int) -> tuple[Time, int] | None:
         is_led = self._is(start, "from") is not None
         found = self._period(start + is_led)
+        if found and found[0].start <= self._as_of and self._is(start + is_led + found[1], "onward"):
+            days = Days(start=found[0].start, end=self._as_of)
+            return self._time(start, start + is_led + found[1] + 1, days)
         return self._time(start, start + is_led + found[1], found[0]) if found else None
 
     def _time(
@@ -276,6 +293,13 @@ def _first_count(as_of: date, number: int, count: int, unit: str, month: int, ye
     return replace(first, end=last.end) if number == 1 and first and last else None
 
 
+def _last_of(as_of: date, count: int, unit: str, month: int, year: int | None = None) -> Days | None:
+    """The last so many days or weeks of a month."""
+    last = _nth(as_of, -1, unit, month, year)
+    start = last.end - timedelta(days=count * (7 if unit == "week" else 1) - 1) if last else None
+    return replace(last, start=start) if last and start and start.month == month else None
+
+
 def _week_of(day: Days | None) -> Days | None:
     return calendars.unit_of(day.start, "week") if day else None
 
@@ -349,6 +373,8 @@ _TABLE: Mapping[str, Build] = {
     "holiday": _any_year(calendars.holiday),
     "ordinal unit month year": _nth,
     "ordinal unit month": _nth,
+    "last n unit month year": lambda as_of, _, count, unit, month, year: _last_of(as_of, count, unit, month, year),
+    "last n unit month": lambda as_of, _, count, unit, month: _last_of(as_of, count, unit, month),
     "last unit=week month year": lambda as_of, _, unit, month, year: _nth(as_of, -1, unit, month, year),
     "last unit=week month": lambda as_of, _, unit, month: _nth(as_of, -1, unit, month),
     "last unit=day month": lambda as_of, _, unit, month: _nth(as_of, -1, unit, month),

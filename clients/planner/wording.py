@@ -66,6 +66,10 @@ def _condition(condition: Mapping[str, Any], snapshot: Snapshot) -> str:
             return f"({word.join(_condition(part, snapshot) for part in condition[key])})"
     if "not" in condition:
         return f"not {_condition(condition['not'], snapshot)}"
+    if "metric" in condition:
+        entities = " and ".join(snapshot.dimensions[name]["label"].lower() for name in condition["per"])
+        own = {"field": condition["metric"], "op": condition["op"], "values": condition.get("values", ())}
+        return f"the {entities}'s {_condition(own, snapshot)}"
     field = condition["field"]
     label = snapshot.metrics[field]["label"].lower() if field in snapshot.metrics else _group(field, snapshot)
     word = " and " if condition["op"] == "between" else ", "

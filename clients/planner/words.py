@@ -15,6 +15,7 @@ _TOKEN = re.compile(
     r"(?P<date>\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/\d{4}|\d{1,2}\.\d{1,2}\.\d{4})(?![\d])"
     r"|(?P<ordinal>\d{1,2})(?:st|nd|rd|th)\b"
     r"|(?P<number>[$]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)(?:\s?(?P<scale>k|m|mn|bn|thousand|million))?(?P<percent>\s?(?:%|percent\b))?(?![^\W\d_])"
+    r"|(?P<with>(?<![^\W_])w/(?:o(?![^\W_]))?)"
     r"|(?P<word>[^\W_]+(?:['’][^\W\d_]+)?)"  # noqa: RUF001 - the apostrophe that phones write
     r"|(?P<symbol><=|>=|--|\S)",
     re.IGNORECASE,
@@ -64,7 +65,12 @@ def key_of(phrase: str) -> tuple[str, ...]:
 
 def singular(word: str) -> str:
     """The word without the s of an English plural; applied to names and questions alike, so that both agree."""
-    if len(word) < _SHORTEST_PLURAL or not word.isalpha() or word.endswith(("ss", "us", "is", "news")):
+    if (
+        len(word) < _SHORTEST_PLURAL
+        or not word.isalpha()
+        or word.endswith(("ss", "is", "news"))
+        or (word.endswith("us") and len(word) > _SHORTEST_PLURAL)
+    ):
         return word
     if word.endswith("ies") and len(word) > _SHORTEST_PLURAL:
         return f"{word[:-3]}y"
@@ -96,6 +102,8 @@ def _read(found: re.Match[str], raw: str) -> Iterator[Word]:
     elif found["number"]:
         number = Decimal(found["number"].replace(",", "").lstrip("$")) * _SCALES.get((found["scale"] or "").lower(), 1)
         yield Word(text=found["number"], raw=raw, kind="number", number=number, is_percent=bool(found["percent"]))
+    elif found["with"]:
+        yield Word(text=raw.lower(), raw=raw)
     elif found["word"]:
         head, _, tail = _plain(raw).partition("'")
         yield Word(text=head, raw=raw)

@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from clients.planner import calendars
 from clients.planner.choosing import Planner
 from clients.planner.plan import Action, Plan
 
@@ -39,8 +40,8 @@ class Asked:
 
     def is_met_by(self, plan: Plan) -> bool:
         """Whether the plan is exactly that, up to the order of what has none."""
-        expected = [canonical(request) for request in self.requests or (None,)]
-        return plan.action in self.actions and canonical(plan.request) in expected
+        expected = [canonical(request, self.as_of) for request in self.requests or (None,)]
+        return plan.action in self.actions and canonical(plan.request, self.as_of) in expected
 
 
 def read_questions(folder: Path = QUESTIONS, *, name: str = "*") -> list[Asked]:
@@ -61,22 +62,58 @@ def _asked(line: Mapping[str, Any]) -> Asked:
     )
 
 
-def canonical(request: Mapping[str, Any] | None) -> object:
-    """The request with everything sorted whose order means nothing."""
+# One value of each pair says what the other says.
+_ONE_VALUE = {"in": "eq", "not_in": "ne"}
+
+
+def canonical(request: Mapping[str, Any] | None, as_of: date) -> object:
+    """The request as what the service makes of it: two that it answers alike are equal."""
     if request is None:
         return None
     found = dict(request)
     for key in ("metrics", "group_by"):
         found[key] = sorted(found.get(key, ()))
     for key in ("where", "having"):
-        conditions = [
-            condition | {"values": sorted(condition["values"], key=str)}
-            if condition["op"] in ("in", "not_in")
-            else condition
-            for condition in found.get(key, ())
-        ]
-        found[key] = sorted(json.dumps(condition, sort_keys=True) for condition in conditions)
+        found[key] = _canonical_conditions(found.get(key, ()))
+    found["order_by"] = [{"descending": False} | order for order in found.get("order_by", ())]
+    if days := found.get("time_range"):
+        found["time_range"] = _absolute(days, as_of)
     return json.dumps(found, sort_keys=True)
+
+
+def _canonical_conditions(conditions: Iterable[Any]) -> list[Any]:
+    return sorted(map(_canonical_condition, conditions), key=lambda condition: json.dumps(condition, sort_keys=True))
+
+
+def _canonical_condition(condition: Any) -> Any:
+    match condition:
+        case {"op": "in" | "not_in" as op, "values": [_]}:
+            return {**condition, "op": _ONE_VALUE[op]}
+        case {"op": "in" | "not_in", "values": values}:
+            return {**condition, "values": sorted(values, key=str)}
+        case {"any_of": parts}:
+            return {"any_of": _canonical_conditions(parts)}
+        case {"all_of": parts}:
+            return {"all_of": _canonical_conditions(parts)}
+        case {"not": part}:
+            return {"not": _canonical_condition(part)}
+        case _:
+            return condition
+
+
+def _absolute(days: Mapping[str, Any], as_of: date) -> Mapping[str, Any]:
+    """The range as its first and last day, both in it."""
+    match days:
+        case {"preset": "today" | "yesterday" as preset}:
+            found = calendars.unit_of(as_of, "day", back=int(preset == "yesterday"))
+        case {"preset": preset}:
+            which, _, unit = preset.partition("_")
+            found = calendars.this_unit(as_of, unit) if which == "this" else calendars.unit_of(as_of, unit, back=1)
+        case {"last": count, "unit": unit}:
+            found = calendars.last_units(as_of, unit, count)
+        case _:
+            return days
+    return {"start": found.start.isoformat(), "end": found.end.isoformat()}
 
 
 @dataclass(slots=True)

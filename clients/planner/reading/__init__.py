@@ -27,11 +27,16 @@ _PASSES: tuple[Callable[[Board], None], ...] = (
     quantities.read_ranking,
     moments.read_changes,
     values.read_everywhere,
+    values.read_left_out,
+    values.read_codes,
+    values.read_swapped,
     values.read_values,
     names.read_groups,
     moments.read_growth,
     names.read_grains,
     names.read_metrics,
+    names.read_completed_names,
+    implied.read_costs,
     names.read_rest_of_dimensions,
     implied.read_money,
     names.read_averages,
@@ -49,15 +54,15 @@ _CONNECTIVES = frozenset(
 ).union(("compare", "change", "grow", "rank", "this", "eq", "sort", "trend", "as", "vague", "new_question"))
 
 
-def read_turn(items: Sequence[Item], index: Index, snapshot: Snapshot, told: Told) -> Draft:
-    """What the turn says; `told` is what its silent words tell.
+def read_turn(items: Sequence[Item], index: Index, snapshot: Snapshot, told: Told, before: Sequence[str] = ()) -> Draft:
+    """What the turn says; `told` is what its silent words tell, `before` are the metrics that were asked before.
 
     Raises
     ------
     Unanswerable
         A word is unknown, or has no place in any request.
     """
-    board = Board(items, index, snapshot, told)
+    board = Board(items, index, snapshot, told, before)
     cue = _cue(board)
     for read in _PASSES:
         read(board)
@@ -91,6 +96,7 @@ def _cue(board: Board) -> Cue:
         "follow": Cue.FOLLOWS,
         "add": Cue.ADDS,
         "split": Cue.BREAKS_DOWN,
+        "break": Cue.BREAKS_DOWN,
         "drop": Cue.DROPS,
         "new_question": Cue.RESTARTS,
     }

@@ -56,13 +56,16 @@ class Found:
 class Board:
     """Holds the items of one turn; a pass takes off what it explains."""
 
-    def __init__(self, items: Sequence[Item], index: Index, snapshot: Snapshot, told: Told) -> None:
+    def __init__(
+        self, items: Sequence[Item], index: Index, snapshot: Snapshot, told: Told, before: Sequence[str] = ()
+    ) -> None:
         self.items: tuple[Item, ...] = tuple(
             item for item in items if isinstance(item, Time) or item.sense("noun") is None
         )
         self.index = index
         self.snapshot = snapshot
         self.told = told
+        self.before = before  # the metrics of the turn before
         self.left = set(range(len(self.items)))
         self.found = Found()
 

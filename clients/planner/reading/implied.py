@@ -12,7 +12,7 @@ from clients.planner.index import Sense
 from clients.planner.reading.board import Board
 from clients.planner.spans import Span
 from clients.planner.times import Time
-from clients.planner.words import read_words
+from clients.planner.words import key_of, read_words
 
 
 def read_instead(board: Board) -> None:
@@ -71,6 +71,19 @@ def read_money(board: Board) -> None:
             board.take(place)
 
 
+def read_costs(board: Board) -> None:
+    """Take "what does it cost to win a customer", which is a cost and no number of customers."""
+    cost = board.named("metric", "acquisition", "cost")
+    won = (board.named("metric", "acquired", "customers"), board.named("metric", "buyers"))
+    places = [place for place, name in board.found.metrics.items() if name in won]
+    if cost is not None and len(places) == 1 and board.has("cost") and board.told.has("win"):
+        board.found.metrics[places[0]] = cost
+        board.take(*board.places("cost"))
+    units = [board.snapshot.metrics[name]["unit"] for name in board.found.metrics.values()]
+    if units == ["USD"] and _earned(board) not in board.found.metrics.values():  # "what we paid for delivery"
+        board.take(*board.places("pay"))
+
+
 def read_winning(board: Board) -> None:
     """Customers that were won are not all customers, if the catalog knows a metric of those."""
     if not board.told.has("win"):
@@ -85,8 +98,10 @@ def read_metric(board: Board) -> None:
     found, told = board.found, board.told
     if found.is_sold:
         _group_by_product(board)
+    _count_those_with(board)
     if found.metrics or found.candidates:
         _doubt_what_is_earned(board)
+        _doubt_what_is_counted(board)
         return
     implied: tuple[str | None, ...] = ()
     if found.is_sold:
@@ -121,6 +136,37 @@ def _doubt_what_is_earned(board: Board) -> None:
         found.metrics.clear()
 
 
+def _count_those_with(board: Board) -> None:
+    """How many customers have at least 5 orders is a number of customers, of each of whom that is asked.
+
+    The number of each is over all of the data, whatever else is asked; so only where nothing else is.
+    """
+    found, buyer, span = board.found, board.named("dimension", "buyer"), board.told.counted
+    is_counted = span is not None and buyer is not None and _is_of(span, buyer)
+    names = {*(name for name, _, _ in found.values), *(condition.field for condition in found.where)}
+    is_of_buyers = all((name or "").startswith(f"{buyer}__") for name in names)  # each has one, over all of the data
+    is_all = is_of_buyers and not (found.time or found.ranking) and set(found.group_by) <= {buyer}
+    conditions = [condition for condition in found.having if condition.field is not None]
+    metric = board.named("metric", "buyers")
+    if not is_counted or not is_all or not conditions or metric is None or set(found.metrics) != found.conditioned:
+        return
+    found.where += [replace(condition, per=buyer) for condition in conditions]
+    found.having, found.group_by, found.conditioned = [], [], set()
+    found.metrics = {0: metric}
+
+
+def _doubt_what_is_counted(board: Board) -> None:
+    """Nobody counts money: "how many sales" may be what was earned, or how often, or how much, was sold."""
+    span, metrics = board.told.counted, board.found.metrics
+    sense = span.sense("metric") if span is not None else None
+    if sense is None or sense.name not in metrics.values() or len(metrics) > 1:
+        return
+    if (board.snapshot.metrics[sense.name]["unit"] or "") == "USD":
+        counts = (board.named("metric", "orders"), board.named("metric", "units", "sold"))
+        board.found.candidates = (sense.name, *(name for name in counts if name is not None))
+        metrics.clear()
+
+
 def _earned(board: Board) -> str | None:
     return board.named("metric", "earned")
 
@@ -153,7 +199,10 @@ def _counted(board: Board) -> str | None:
     if of_product and _is_of(span, of_product) and told.has("sell", "buy"):
         _no_longer_loose(board, span)
         return board.named("metric", "units", "sold")
-    return None
+    name = board.named("metric", *key_of(span.text), "sold") if told.has("sell", "buy") else None
+    if name is not None:
+        _no_longer_loose(board, span)
+    return name
 
 
 def _no_longer_loose(board: Board, span: Span) -> None:

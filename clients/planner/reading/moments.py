@@ -40,7 +40,7 @@ def _join_times(board: Board, place: int, time: Time) -> None:
     first = board.found.time
     if first is None or first.days is None or time.days is None:
         board.refuse(time.spans)
-    if board.has("compare", "change"):
+    if board.has("compare", "change", "more"):
         board.found.versus = Versus(days=time.days)
     elif (time.days.start - first.days.end).days == 1 and _is_listed(board, place):
         board.found.time = Time(

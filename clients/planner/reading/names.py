@@ -9,7 +9,7 @@ from clients.planner.reading.board import Board
 from clients.planner.reading.quantities import order_by
 from clients.planner.spans import Span
 from clients.planner.times import Time
-from clients.planner.words import Word
+from clients.planner.words import Word, key_of
 
 
 def read_groups(board: Board) -> None:
@@ -38,15 +38,26 @@ def _group_behind(board: Board, first: int, *, is_by: bool) -> int:
     while near < len(board.items):
         if near == first and near not in board.left:  # the number of "which five cities"
             near += 1
-        elif (name := board.dimension(near)) is not None and not _is_metric_after(board, near, is_by=is_by):
+        elif (name := _dimension_behind(board, near, is_by=is_by)) is not None:
             near = board.group(near, name)
-        elif (unit := board.sense(near, "unit", "weekend")) is not None and unit.kind == "unit":
+        elif (unit := board.sense(near, "unit", "weekend")) and unit.kind == "unit" and not board.sense(near, "filler"):
             near = board.group(near, f"{METRIC_TIME}__{unit.value}")
-        elif board.sense(near, "and") and (board.dimension(near + 1) or board.sense(near + 1, "unit")):
+        elif board.sense(near, "and", "cross") and (board.dimension(near + 1) or board.sense(near + 1, "unit")):
+            board.take(*([near] if board.sense(near, "cross") else []))
             near += 1
         else:
             break
     return near
+
+
+def _dimension_behind(board: Board, place: int, *, is_by: bool) -> str | None:
+    """The dimension there, so too in "which products sold fewer than 10 units", where no number of them is asked."""
+    span = board.span(place)
+    if span is None or span.sense("unit"):
+        return None
+    if not is_by and len(span.words) > 1 and board.found.having and span.sense("metric"):
+        return board.named("dimension", span.words[0].text)
+    return None if _is_metric_after(board, place, is_by=is_by) else board.dimension(place)
 
 
 def _is_split_of(board: Board, place: int) -> bool:
@@ -91,7 +102,7 @@ def read_grains(board: Board) -> None:
     if board.found.ranking or board.found.having or board.has("follow"):
         for place in list(board.places("unit")):
             unit = board.sense(place, "unit")
-            if unit is not None and not _is_same(board, place - 1):
+            if unit is not None and not _is_same(board, place - 1) and not board.sense(place, "filler"):
                 board.group(place, f"{METRIC_TIME}__{unit.value}")
 
 
@@ -139,6 +150,27 @@ def _read_shortened_metrics(board: Board) -> None:
             board.take(place, *range(place, behind))
 
 
+def read_completed_names(board: Board) -> None:
+    """Names that end as what was asked, now or before: "spend online/offline"; "split it into online and offline"."""
+    words = {
+        place: item.words[0].text
+        for place, item in enumerate(board.items)
+        if place in board.left and isinstance(item, Span) and not item.senses
+    }
+    whole = [key_of(board.snapshot.metrics[name]["label"]) for name in board.before if not board.found.metrics]
+    own = [
+        key_of(item.text)
+        for place, item in enumerate(board.items)
+        if place in board.found.metrics and isinstance(item, Span)
+    ]
+    for last in [key[-1] for key in (*whole, *own)] if words else ():
+        named = {place: name for place, word in words.items() if (name := board.named("metric", word, last))}
+        if len(named) == len(words):
+            board.found.metrics = dict(named)
+            board.take(*named)
+            return
+
+
 def read_rest_of_dimensions(board: Board) -> None:
     """A dimension without a word that says what for is what is ranked or has a condition, else to be asked back."""
     is_group = board.found.ranking or board.found.having or board.has("split", "compare", "add", "drop")
@@ -157,7 +189,7 @@ def read_partial_names(board: Board) -> None:
     unknown = [
         place
         for place in sorted(board.left)
-        if isinstance(s := board.items[place], Span) and all(sense.kind == "average" for sense in s.senses)
+        if isinstance(s := board.items[place], Span) and all(sense.kind in ("average", "cost") for sense in s.senses)
     ]
     words = [_word(board, place) for place in unknown]
     speaking = board.index.metrics_speaking_of(words)
@@ -182,6 +214,19 @@ def read_averages(board: Board) -> None:
     metrics = board.found.metrics.values()
     if metrics and all(board.snapshot.metrics[name]["type"] == "ratio" for name in metrics):
         board.take(*board.places("on_average", "average"))
+    _read_average_of_each(board)
+
+
+def _read_average_of_each(board: Board) -> None:
+    """What a customer spends on average: what is earned of each of them."""
+    found, earned, buyer = board.found, board.named("metric", "earned"), board.named("dimension", "buyer")
+    average = board.named("metric", "earned", "per", "buyer")
+    places = [*board.places("on_average", "average")]
+    buyers = {name for name in (board.named("metric", "buyers"), buyer) if name}
+    named = {*found.metrics.values(), *found.loose}
+    if places and average and earned in named and named - {earned} and named <= {earned, *buyers}:
+        found.metrics, found.loose = {places[0]: average}, []
+        board.take(*places)
 
 
 def read_currencies(board: Board) -> None:

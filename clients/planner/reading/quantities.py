@@ -47,10 +47,9 @@ def _condition(board: Board, operator: str, place: int, after: int, numbers: lis
         _length(board, operator, place, after, numbers)
         return
     behind = board.span(after)
-    if (
-        behind is not None and behind.words[-1].text in _OCCASIONS
-    ):  # of each customer, which is no condition on a number
-        board.refuse((behind,))
+    if behind is not None and behind.words[-1].text in _OCCASIONS:
+        _occasions(board, operator, place, after, numbers)
+        return
     board.take(*range(place, after))
     if board.sense(after, "currency"):
         board.take(after)
@@ -67,6 +66,17 @@ def _condition(board: Board, operator: str, place: int, after: int, numbers: lis
     else:
         values = tuple(_scalar(number) for number in numbers)
         board.found.having.append(Condition(field=None, op=operator, values=values))
+
+
+def _occasions(board: Board, operator: str, place: int, after: int, numbers: list[Span]) -> None:
+    """A condition on how often each customer bought: "customers who ordered at least three times"."""
+    metric, buyer = board.named("metric", "purchases"), board.named("dimension", "buyer")
+    is_asked = buyer is not None and any(board.dimension(near) == buyer for near in board.places("dimension"))
+    behind = board.span(after)
+    if behind is not None and (metric is None or not is_asked or not board.told.has("buy")):
+        board.refuse((behind,))
+    board.take(*range(place, after))
+    _having(board, after, metric or "", operator, numbers)
 
 
 def _length(board: Board, operator: str, place: int, after: int, numbers: list[Span]) -> None:
@@ -134,6 +144,21 @@ def read_ranking(board: Board) -> None:
         _group_the_ranked(board, place, is_amount=sense.value == "amount")
     for place in list(board.places("rank")):
         _rank(board, place)
+    _read_more_than_others(board)
+
+
+def _read_more_than_others(board: Board) -> None:
+    """Take "which city has more orders", which is the one that has the most."""
+    asked = [near for near in board.places("which") if board.dimension(near + 1) or board.sense(near + 1, "unit")]
+    is_compared = any(
+        board.is_than(place) or board.sense(place, "versus", "compare") for place in range(len(board.items))
+    )
+    for place in list(board.places("more")) if asked and not is_compared and not board.found.versus else ():
+        sense = board.sense(place, "more")
+        board.take(place)
+        board.found.ranking = Ranking(
+            descending=sense is not None and sense.value == "more", limit=_limit(board, place)
+        )
 
 
 def _rank(board: Board, place: int) -> None:

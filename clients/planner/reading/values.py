@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from clients.planner.draft import Condition, Scalar
 from clients.planner.index import Sense
@@ -14,9 +15,58 @@ def read_everywhere(board: Board) -> None:
     """All of a dimension, as in "for all locations": no filter on it, and no group."""
     for place in list(board.places("all")):
         name = board.dimension(place + 1)
+        if name is not None and board.sense(place - 1, "which"):  # "list all categories with …"
+            board.take(place)
+            continue
         if name is not None and not board.sense(place + 1, "metric") and not board.sense(place - 1, "by"):
             board.found.everywhere.append(name)
+            board.found.group_by += [name] if board.has("compare") else []  # "all locations side by side"
             board.take(place, place + 1)
+
+
+def read_left_out(board: Board) -> None:
+    """Take "leave Apparel out", whose two words say no more than "without", and "break revenue down"."""
+    for place in list(board.places("leave")):
+        span = board.span(place)
+        out = next((near for near in board.places("out") if near > place), None)
+        if span is not None and out is not None and any(place < near < out for near in board.places("value")):
+            board.replace(place, replace(span, senses=(Sense(kind="not"),)))
+            board.take(out)
+    for place in list(board.places("break")):
+        down = next((near for near in board.places("out") if near > place), None)
+        if down is not None and (down == place + 1 or any(place < near < down for near in board.places("metric"))):
+            board.take(place, down)
+
+
+def read_codes(board: Board) -> None:
+    """Letters that are codes are values where two of a dimension stand together: "M vs F"."""
+    for first in list(board.places("code")):
+        for second in (first + 1, first + 2):
+            codes = board.sense(first, "code"), board.sense(second, "code") if second < len(board.items) else None
+            one, two = codes
+            if one is None or two is None or one.name != two.name or not _is_joined(board, first, second):
+                continue
+            for place, code in ((first, one), (second, two)):
+                span = board.span(place)
+                if span is not None:
+                    board.replace(place, replace(span, senses=(replace(code, kind="value"),)))
+
+
+def read_swapped(board: Board) -> None:
+    """Take "swap Chicago for New York", whose second value takes the place of the first anyway."""
+    for place in list(board.places("swap")):
+        near = place + 2 + bool(board.sense(place + 2, "for", "by", "to"))
+        gone, come = board.sense(place + 1, "value"), board.sense(near, "value") if near < len(board.items) else None
+        if gone is not None and come is not None and gone.name == come.name:
+            board.take(*range(place, near))
+
+
+def _is_joined(board: Board, first: int, second: int) -> bool:
+    """Whether nothing but a word that joins or a stroke is between the two."""
+    span = board.span(second)
+    return bool(board.sense(second - 1, "versus", "and", "to")) or (
+        second == first + 1 and span is not None and span.words[0].after in ("/", "-", ",")
+    )
 
 
 def read_values(board: Board) -> None:
@@ -31,6 +81,9 @@ def read_values(board: Board) -> None:
             board.take(*([place] if is_excluded else []))
             last_taken = place
             continue
+        if board.sense(place, "between") and board.has("compare", "split") and board.sense(place + 1, "value"):
+            board.take(place)
+            continue
         if not _is_value(board, place, has_metric=has_metric):
             if place in board.left and not board.sense(place, "and") and place - last_taken > 1:
                 is_excluded = is_excluded and bool(board.sense(place, "for", "dimension"))
@@ -43,6 +96,8 @@ def read_values(board: Board) -> None:
         board.take(place)
         last_taken = place
         absorb(board, place, sense.name)
+        if is_excluded and place - 1 not in board.left:  # "customers outside New York"
+            absorb(board, place - 1, sense.name)
     _group_the_compared(board, groups, versus)
 
 
@@ -94,7 +149,9 @@ def absorb(board: Board, place: int, dimension: str) -> None:
             is_led = board.sense(near - 1, "and", "which", "top") or (
                 board.sense(near - 1, "by") and not board.is_plural(near)
             )
-            is_noun = entity in names and _has_metric_beside(board, near) and not is_led
+            # Not "customers in Chicago with more than 5 orders", where each of them has the condition.
+            is_asked = board.found.having and not board.has("by", "which", "split", "grain")
+            is_noun = entity in names and _has_metric_beside(board, near) and not is_led and not is_asked
             is_kin = dimension in names or (not is_led and any(_is_kin(board, name, dimension) for name in names))
             if not is_noun and not is_kin:
                 break
@@ -115,7 +172,7 @@ def _has_metric_beside(board: Board, place: int) -> bool:
 
 def _group_the_compared(board: Board, groups: dict[str, int], versus: set[int]) -> None:
     """Values that are set against each other are groups, as are all that there are."""
-    is_compared = bool(versus) or board.has("compare", "split")
+    is_compared = bool(versus) or board.has("compare", "split", "more")
     for dimension, count in groups.items():
         if count > 1 and (is_compared or count == len(board.snapshot.values.get(dimension, ()))):
             board.found.group_by.append(dimension)
