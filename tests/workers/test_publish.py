@@ -242,7 +242,8 @@ def test_readers_see_a_whole_version_while_another_is_published(publisher: Publi
 def test_the_last_few_are_kept_and_the_current_one_always(publisher: Publisher) -> None:
     versions = [publisher.publish() for _ in range(3)]
 
-    assert set(publisher.store.versions()) == set(sorted(versions, reverse=True)[:2]) | {versions[-1]}
+    # Within a second their names have no order of time.
+    assert set(publisher.store.versions()) == {versions[-1], max(versions[:-1])}
     assert publisher.store.current() == versions[-1]
     publisher.assert_only(*publisher.store.versions())
 
