@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,7 +40,7 @@ def serve(
     settings = _settings(host=host, port=port)
     configure_logging(settings.log_level)
     if settings.snowflake_account is None:  # its driver reads Arrow with pandas at hand alone
-        _forgo_pandas()
+        sys.meta_path.insert(0, _NoPandas())
     run(
         create_app(settings),
         host=settings.host,
@@ -56,9 +57,13 @@ def serve(
     )
 
 
-def _forgo_pandas() -> None:
-    """Do without pandas in this process: Arrow imports it wherever it is installed, 36 MB that nothing here uses."""
-    sys.modules["pandas"] = None  # type: ignore[assignment] # Python's own word for what is not to be imported
+class _NoPandas(MetaPathFinder):
+    """Says that pandas is not installed: Arrow imports it wherever it is, 36 MB that nothing in the service uses."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        """Nothing for any other name."""
+        if name == "pandas":
+            raise ModuleNotFoundError(f"{name} is not for this process", name=name)
 
 
 def openapi(
