@@ -126,7 +126,7 @@ def test_consumers_that_are_killed_lose_and_double_nothing_on_snowflake(
     record_property("counts", f"R1 on Snowflake: 2 kills; {counts}")
 
 
-@pytest.mark.parametrize("becomes", ["is committed later", "is lost"])
+@pytest.mark.parametrize("becomes", [pytest.param("is committed later", marks=pytest.mark.full), "is lost"])
 def test_consumers_that_are_killed_lose_and_double_nothing_through_snowpipe(
     kafka: KafkaBroker, snowpipe: SnowpipeEmulator, tmp_path: Path, record_property: Record, becomes: str
 ) -> None:
