@@ -15,7 +15,6 @@ from time import monotonic
 from filelock import FileLock, Timeout
 
 from api.errors import SemanticLayerError
-from api.opened import open_publication
 from api.snowflake_account import SnowflakeAccount
 from api.snowflake_engine import SnowflakeSessions
 from api.warehouse import EngineLimits
@@ -340,6 +339,8 @@ def _failure(file: FileReport) -> str:
 
 def _rehearse(candidate: Path, settings: WorkerSettings) -> None:
     """Open the candidate as the service will, and ask for every metric once."""
+    from api.opened import open_publication  # MetricFlow, which a consumer can do without
+
     try:
         with ExitStack() as closing:
             sessions = None

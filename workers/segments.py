@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from api.candidate import serving
 from api.errors import SemanticLayerError
 from api.outlook_model import CUSTOMERS_FILE, OUTLOOK_FILE
 from api.publication import SEGMENTS_FILE
@@ -145,6 +144,8 @@ def write_outlook(outlook: Outlook) -> dict[str, bytes]:
 @contextmanager
 def client_of(candidate: AbstractContextManager[Path], settings: WorkerSettings) -> Iterator[Client]:
     """A client of the candidate, which is served to this machine alone for the length of the block."""
+    from api.candidate import serving  # the whole service: seconds for a consumer that is to start at once
+
     with (
         candidate as folder,
         serving(folder, warehouse_url=settings.warehouse_url) as access,
