@@ -27,8 +27,8 @@ _LAST_FIELDS = ("where", "having")
 
 def line_of(observation: Observation) -> bytes:
     """The record as one line of JSON, without its end."""
-    known = observation.known
-    return known.audit_line(observation) if known is not None and known.fit(observation) else _line_of(observation)
+    known = observation.known_again
+    return known.audit_line(observation) if known is not None else _line_of(observation)
 
 
 def _line_of(observation: Observation) -> bytes:

@@ -24,6 +24,8 @@ from api.settings import LogLevel
 # They narrate: SQL, rows, every retry. SQLAlchemy's rows would show the state database's secrets.
 _QUIET = ("metricflow", "metricflow_semantics", "_granian", "granian.access", "sqlalchemy", "alembic", "asyncio")
 
+_LATER_S = 0.05  # that a line of a repeat may wait
+
 
 def configure_logging(level: LogLevel = LogLevel.INFO) -> None:
     """Send the service's log, and that of its libraries, to stderr."""
@@ -114,8 +116,6 @@ def _stamped(_: Any, __: str, event: EventDict) -> EventDict:  # noqa: ANN401 - 
     event.setdefault("timestamp", stamp())
     return event
 
-
-_LATER_S = 0.05
 
 # First in a line.
 _MOST_TELLING = dict.fromkeys(("timestamp", "level", "event"))

@@ -143,6 +143,11 @@ class Observation:
         return Decision.ANSWERED if self.status < 400 else Decision.REFUSED  # noqa: PLR2004 - the caller's
 
     @property
+    def known_again(self) -> Known | None:
+        """What was said before of the same request, if it ended as before."""
+        return self.known if self.known is not None and self.known.fit(self) else None
+
+    @property
     def summary(self) -> dict[str, object]:
         """What the log says of it, whatever the transport; what is not known is left out."""
         facts: dict[str, object] = {"method": self.method, "path": self.path} if self.path else {}

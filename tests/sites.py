@@ -158,6 +158,11 @@ class SnowflakeSite:
         """In a session of its own."""
         self.rows(sql)
 
+    def sent(self, beginning: str) -> list[str]:
+        """The statements that begin so."""
+        found = (each["sql"] for each in self.emulator.statements(database=self.database))
+        return [sql for sql in found if sql.startswith(beginning)]
+
     def raw_columns(self) -> Mapping[str, str]:
         """By the information schema."""
         found: dict[str, list[str]] = {}

@@ -108,8 +108,7 @@ class Recording:
 
     def _log_end(self) -> None:
         seen = self.observation
-        line = seen.known.log_line(seen) if seen.known is not None and seen.known.fit(seen) else None
-        if line is not None:
+        if (known := seen.known_again) is not None and (line := known.log_line(seen)) is not None:
             write_line(line)
             return
         log = _log.debug if seen.path in _PROBES else _log.info

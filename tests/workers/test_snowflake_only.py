@@ -30,12 +30,6 @@ def warehouse(site: SnowflakeSite) -> Iterator[Warehouse]:
         yield opened
 
 
-def sent(site: SnowflakeSite, beginning: str) -> list[str]:
-    """The statements that begin so."""
-    found = (each["sql"] for each in site.emulator.statements(database=site.database))
-    return [sql for sql in found if sql.startswith(beginning)]
-
-
 def test_rows_go_through_a_stage_in_one_copy_for_each_table_that_leaves_no_file(
     site: SnowflakeSite, warehouse: Warehouse
 ) -> None:
@@ -43,11 +37,11 @@ def test_rows_go_through_a_stage_in_one_copy_for_each_table_that_leaves_no_file(
     assert warehouse.load(tax_file("one", taxes("Apparel"))) is LoadOutcome.ALREADY_LOADED
 
     # The connector asks again for each of the files that the pattern means.
-    assert len([sql for sql in sent(site, "PUT") if "*.parquet" in sql]) == 1
-    assert len(sent(site, "COPY INTO")) == 1
+    assert len([sql for sql in site.sent("PUT") if "*.parquet" in sql]) == 1
+    assert len(site.sent("COPY INTO")) == 1
     assert site.rows("list @raw.loading") == []
     assert warehouse.store_events([price_events(0, 3, start=None), price_events(5, 6, start=None, topic="b2")]) == set()
-    assert len(sent(site, "COPY INTO")) == 2  # one of all partitions' rows
+    assert len(site.sent("COPY INTO")) == 2  # one of all partitions' rows
 
 
 def test_who_builds_keeps_nobody_from_loading(site: SnowflakeSite, warehouse: Warehouse) -> None:
