@@ -5,14 +5,14 @@ queue that is bounded in length and in time; who would only wait in vain is refu
 
 A long queue serves a burst, and harms when it never empties: then everybody waits, and no more is answered for it. So
 once it was full, or one principal's share of it, no more wait than there are places, until nobody has been refused for
-a while. Room in a full queue goes to who has the fewest in it: whoever asks for little is answered while somebody else
-asks for too much.
+a while. Room in a full queue goes to who has the fewest queries that run or wait: whoever asks for little is answered
+while others ask for too much.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -59,6 +59,7 @@ class Admission:
         self._places = places
         self._limits = queue
         self._free = places
+        self._running: Counter[str] = Counter()  # by principal
         self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()  # whose turn is next, first
         self._overloaded_until = 0.0  # on the clock
         self._typical_s = 0.0
@@ -81,12 +82,13 @@ class Admission:
             self._refuse_what_is_too_much(principal_id)
             await self._turn(principal_id)
         self._admitted += 1
+        self._running[principal_id] += 1
         started = monotonic()
         try:
             yield
         finally:
             self._learn(monotonic() - started)
-            self._pass_on()
+            self._end_run(principal_id)
 
     def counters(self) -> AdmissionCounters:
         """The counters as they are now."""
@@ -123,13 +125,18 @@ class Admission:
         self._overloaded_until = monotonic() + max(self._typical_s * _CALM_RUNS, _SHORTEST_CALM_S)
 
     def _displaces_another(self, principal_id: str) -> bool:
-        """Whether the newest query of whoever has the most waiting gave way, as it has more even without that one."""
-        longest = max(self._queues.values(), key=len, default=deque())
-        if len(longest) <= len(self._queues.get(principal_id, ())) + 1:
+        """Whether the newest that waits of whoever asks for the most gave way, as that one has more even without it."""
+        greediest = max(self._queues, key=self._under_way, default=principal_id)
+        if self._under_way(greediest) <= self._under_way(principal_id) + 1:
             return False
         self._note_refusal()
-        longest.pop().set_exception(_overloaded(timedelta(seconds=_SHORTEST_RETRY_S)))
+        self._queues[greediest].pop().set_exception(_overloaded(timedelta(seconds=_SHORTEST_RETRY_S)))
+        self._forget_if_none_waits(greediest)
         return True
+
+    def _under_way(self, principal_id: str) -> int:
+        """How many of the principal's queries run or wait."""
+        return self._running[principal_id] + len(self._queues.get(principal_id, ()))
 
     async def _turn(self, principal_id: str) -> None:
         """Return with a place."""
@@ -158,18 +165,25 @@ class Admission:
                 self._pass_on()
         elif handed in (queue := self._queues.get(principal_id, deque())):
             queue.remove(handed)
-            if not queue:
-                del self._queues[principal_id]
+            self._forget_if_none_waits(principal_id)
+
+    def _forget_if_none_waits(self, principal_id: str) -> None:
+        if not self._queues[principal_id]:
+            del self._queues[principal_id]
+
+    def _end_run(self, principal_id: str) -> None:
+        self._running[principal_id] -= 1
+        if not self._running[principal_id]:
+            del self._running[principal_id]
+        self._pass_on()
 
     def _pass_on(self) -> None:
         """Give the place to whose turn it is, or keep it free."""
         while self._queues:
             principal_id, queue = next(iter(self._queues.items()))
             handed = queue.popleft()
-            if queue:
-                self._queues.move_to_end(principal_id)
-            else:
-                del self._queues[principal_id]
+            self._queues.move_to_end(principal_id)
+            self._forget_if_none_waits(principal_id)
             if not handed.done():  # else it was cancelled, and has not been withdrawn yet
                 handed.set_result(None)
                 return

@@ -175,6 +175,17 @@ async def test_who_asks_for_little_finds_room_in_a_queue_that_others_have_filled
         assert Counter(runs.order) == {"ann": 4, "bob": 2, "cid": 2}
 
 
+async def test_who_has_nothing_under_way_finds_room_among_many_who_have_one_each_waiting() -> None:
+    queue = QueueLimits(total=2, per_principal=2, timeout=timedelta(seconds=30))
+    async with house(places=2, queue=queue) as runs:
+        await runs.ask("ann", "bob", "ann", "bob", "cid")
+
+        assert [task.done() for task in runs.tasks] == [False, False, True, False, False]
+        await runs.end()
+        await runs.end()
+        assert runs.order == ["ann", "bob", "bob", "cid"]
+
+
 async def test_without_a_queue_only_who_finds_a_place_runs() -> None:
     queue = QueueLimits(total=0, per_principal=1, timeout=timedelta(seconds=30))
     async with house(places=1, queue=queue) as runs:
@@ -291,7 +302,8 @@ async def test_no_place_is_lost_or_made_whatever_happens_in_which_order() -> Non
     counters = admission.counters()
     assert (counters.running, counters.waiting) == (0, 0)
     assert counters.timed_out == outcomes["queue_timeout"]
-    assert counters.shed == outcomes["overloaded"] + outcomes["too_many_queries"]
+    told = outcomes["overloaded"] + outcomes["too_many_queries"]
+    assert told <= counters.shed <= told + 10  # who gave way to another may be cancelled before it hears of that
     assert {"ran", "queue_timeout", "overloaded"} <= set(outcomes)
     assert [task.exception() for task in tasks if not task.cancelled() and task.exception()] == []
 

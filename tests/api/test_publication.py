@@ -1,4 +1,4 @@
-"""The served publication: exchanged under readers, whole versions only, and a damaged one never."""
+"""R7: the served publication: exchanged under readers, whole versions only, and a damaged one never."""
 
 from __future__ import annotations
 
@@ -80,8 +80,11 @@ def point(folder: Path, text: str | bytes) -> None:
     fresh.replace(folder / "current")
 
 
+@pytest.mark.parametrize(
+    "swaps", [pytest.param(20, id="20 swaps"), pytest.param(500, id="500 swaps", marks=pytest.mark.full)]
+)
 async def test_readers_meet_no_error_and_no_mixture_while_versions_are_swapped(
-    two_versions: tuple[Path, str, str], folder: Path
+    two_versions: tuple[Path, str, str], folder: Path, swaps: int, record_property: Callable[[str, object], None]
 ) -> None:
     _, older, later = two_versions
     store = PublicationStore(folder, keep=5)
@@ -102,7 +105,7 @@ async def test_readers_meet_no_error_and_no_mixture_while_versions_are_swapped(
 
         readers = [asyncio.create_task(read()) for _ in range(20)]
         try:
-            for swap in range(20):
+            for swap in range(swaps):
                 version = (later, older)[swap % 2]
                 store.rollback(version)
                 await served(client, version, within_s=10)
@@ -115,7 +118,8 @@ async def test_readers_meet_no_error_and_no_mixture_while_versions_are_swapped(
     assert faults == []
     assert {version for version, _ in answers} == {older, later}
     assert [rows for version, rows in answers if rows != expected[version]] == []
-    assert len(answers) > 200
+    assert len(answers) > swaps * 10
+    record_property("counts", f"R7: {swaps} swaps under 20 readers; {len(answers):,} answers, each of one version")
 
 
 async def test_a_new_publication_is_served_soon_at_the_default_settings(

@@ -103,7 +103,9 @@ def result(answer: Answer) -> Any:
 
 
 def listed(answer: Answer) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(result(answer))))
+    """The rows of the table; above it dbt-mcp notes what it has left out of a long one."""
+    lines = io.StringIO(result(answer)).readlines()
+    return list(csv.DictReader(line for line in lines if not line.startswith("# ")))
 
 
 def asked(server: Server, key: str, **body: Any) -> list[dict[str, Any]]:
