@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -228,8 +229,13 @@ def _show(content: bytes, out: Path | None) -> None:
     sys.stdout.buffer.write(content if content.endswith(b"\n") else content + b"\n")
 
 
-def _add_commands() -> None:
-    for point in sorted(entry_points(group="insight.commands"), key=lambda point: point.name):
+def _add_commands(words: Sequence[str]) -> None:
+    """The commands of all roots; where the command line names one, that one alone: all of them take seconds to load."""
+    points = entry_points(group="insight.commands")
+    own = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    named = {next((word for word in words if not word.startswith("-")), "")}
+    wanted = named if named <= own | points.names else points.names
+    for point in sorted((point for point in points if point.name in wanted), key=lambda point: point.name):
         command = _loaded(point)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=point.name)
@@ -252,7 +258,7 @@ def _loaded(point: EntryPoint) -> Any:  # noqa: ANN401 - a Typer application, or
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 misused."""
-    _add_commands()
+    _add_commands(sys.argv[1:])
     is_debug = "--debug" in sys.argv[1:]
     try:
         sys.exit(get_command(app).main(standalone_mode=False))

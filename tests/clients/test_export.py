@@ -115,7 +115,7 @@ def test_the_command_line_leaves_no_file_that_is_not_whole(breaking: Server, tmp
     assert [path.read_text() for path in tmp_path.iterdir()] == ["from before"]
 
 
-@pytest.mark.parametrize("output", ["table", "json", "chart"])
+@pytest.mark.parametrize("output", [pytest.param("table", marks=pytest.mark.full), "json", "chart"])
 def test_what_is_no_stream_shows_every_row_page_by_page(served: Server, output: str) -> None:
     ended = insight(served, *WORDS, "-f", output)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from tests.conftest import shared
 from tests.metrics.corrections import write_corrections
 from tests.metrics.raw_loader import load_files
 from tests.metrics.raw_streams import load_streams
@@ -79,21 +80,24 @@ def copy_of(project: Project, home: Path) -> Project:
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The project as it is, built and tested on synthetic data with corrections and streams."""
-    home = tmp_path_factory.mktemp("built")
+    return Project(home=shared(tmp_path_factory, "built-by-dbt", _build) / "home")
+
+
+def _build(made: Path) -> None:
+    home = made / "home"
     for folder in ("dbt", "semantic_models"):
         shutil.copytree(ROOT / folder, home / folder, ignore=shutil.ignore_patterns("target", "logs", ".user.yml"))
-    data = home.parent / "data"
+    data, corrections = made / "data", made / "corrections"
     generate(data, scale=0.02, seed=11)
-    write_corrections(data, home.parent / "corrections")
+    write_corrections(data, corrections)
     project = Project(home=home)
     project.warehouse.parent.mkdir()
     with duckdb.connect(str(project.warehouse)) as connection:
         load_files(connection, data)
-        load_files(connection, home.parent / "corrections")
+        load_files(connection, corrections)
         load_streams(connection)
     results = project.run("build")
     assert set(results.values()) <= {"success", "pass", "warn", "no-op"}
-    return project
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-import pytest
-
 from tests.dbt.conftest import Project
 
 _GREEN = {"success", "pass", "warn", "no-op"}
@@ -86,42 +84,40 @@ def test_a_customer_who_moves_has_a_history(project: Project) -> None:
     assert history[-1][0] == "Elsewhere"
 
 
-@pytest.mark.parametrize(
-    ("quirk", "damage", "model", "red"),
-    [
-        (
-            "a description holds a double space",
-            "update raw.online_sales set product_description = 'Two  spaces' where line_number = 3",
-            "stg_ecommerce__online_sales",
-            "single_spaced_stg_ecommerce__online_sales_product_description",
-        ),
-        (
-            "a tax rate is a percentage",
-            "alter table raw.tax_amounts alter gst type decimal(7, 4); update raw.tax_amounts set gst = gst * 100",
-            "stg_ecommerce__tax_amount",
-            "fraction_stg_ecommerce__tax_amount_gst_fraction",
-        ),
-        (
-            "a coupon status is unheard of",
-            "update raw.online_sales set coupon_status = 'Expired' where line_number = 3",
-            "stg_ecommerce__online_sales",
-            "accepted_values_stg_ecommerce__online_sales_coupon_status__Used__Clicked__Not_Used",
-        ),
-        (
-            "a delivery charge is negative",
-            "update raw.online_sales set delivery_charges = -1 where line_number = 3",
-            "stg_ecommerce__online_sales",
-            "non_negative_stg_ecommerce__online_sales_delivery_charges",
-        ),
-    ],
-)
-def test_bad_data_turn_a_test_red_that_keeps_the_rows(
-    quirk: str, damage: str, model: str, red: str, project: Project
-) -> None:
-    project.execute(damage)
-    results = project.run("test", "--select", model, "--exclude", "test_type:unit")
-    assert results[red] == "fail", quirk
-    stored = project.query(
-        f"select table_name from duckdb_tables() where schema_name = 'test_failures' and table_name like '{red[:30]}%'"
-    )
-    assert any(project.query(f'select * from test_failures."{name}"') for (name,) in stored)
+# What is done to the raw data, each time in another line, and the test that has to notice.
+DAMAGES = {
+    # a description holds a double space
+    "update raw.online_sales set product_description = 'Two  spaces' where line_number = 3": (
+        "single_spaced_stg_ecommerce__online_sales_product_description"
+    ),
+    # a tax rate is a percentage
+    "alter table raw.tax_amounts alter gst type decimal(7, 4); update raw.tax_amounts set gst = gst * 100": (
+        "fraction_stg_ecommerce__tax_amount_gst_fraction"
+    ),
+    # a coupon status is unheard of
+    "update raw.online_sales set coupon_status = 'Expired' where line_number = 4": (
+        "accepted_values_stg_ecommerce__online_sales_coupon_status__Used__Clicked__Not_Used"
+    ),
+    # a delivery charge is negative
+    "update raw.online_sales set delivery_charges = -1 where line_number = 5": (
+        "non_negative_stg_ecommerce__online_sales_delivery_charges"
+    ),
+    # a quantity is missing
+    "update raw.online_sales set quantity = null where line_number = 6": "never_null_stg_ecommerce__online_sales",
+}
+
+
+def test_bad_data_turn_a_test_red_that_keeps_the_rows(project: Project) -> None:
+    for damage in DAMAGES:
+        project.execute(damage)
+
+    models = ("stg_ecommerce__online_sales", "stg_ecommerce__tax_amount")
+    results = project.run("test", "--select", *models, "--exclude", "test_type:unit")
+
+    assert {name for name, status in results.items() if status == "fail"} == set(DAMAGES.values())
+    for red in DAMAGES.values():
+        stored = project.query(
+            "select table_name from duckdb_tables() "
+            f"where schema_name = 'test_failures' and table_name like '{red[:30]}%'"
+        )
+        assert any(project.query(f'select * from test_failures."{name}"') for (name,) in stored), red

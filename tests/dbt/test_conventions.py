@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from dbt.contracts.graph.manifest import Manifest
 
 from tests.dbt.conftest import ROOT, Project
 
@@ -55,6 +56,13 @@ def _read(project: Project, artifact: str) -> Node:
 
 def _models(manifest: Node) -> list[Node]:
     return [node for node in manifest["nodes"].values() if node["resource_type"] == "model"]
+
+
+def test_a_build_takes_up_what_the_one_before_has_parsed(built: Project) -> None:
+    """That takes seconds of each build, and fails without a word where a key of the definitions is no text."""
+    kept = (built.home / "dbt" / "target" / "partial_parse.msgpack").read_bytes()
+
+    assert Manifest.from_msgpack(kept).nodes
 
 
 def test_every_model_says_its_grain_first(manifest: Node) -> None:

@@ -92,6 +92,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.full  # as all that need what was built: minutes; `image.yml` builds the image on each push
 def test_the_image_has_what_runs_and_nothing_that_builds_or_tests(app: Path) -> None:
     installed = {path.name.partition("-")[0] for path in app.glob(".venv/lib/python3*/site-packages/*.dist-info")}
 
@@ -101,6 +102,7 @@ def test_the_image_has_what_runs_and_nothing_that_builds_or_tests(app: Path) -> 
     assert not (app / "tests").exists()
 
 
+@pytest.mark.full
 def test_the_list_of_what_is_in_it_is_true(app: Path) -> None:
     listed = json.loads((app / "sbom.cdx.json").read_text())
 
@@ -121,6 +123,7 @@ def in_image(app: Path, data: Path, command: str) -> list[str]:
     return ["unshare", "--mount", *shell] if IS_LINUX_ROOT else shell
 
 
+@pytest.mark.full
 def test_it_publishes_serves_and_is_healthy_with_code_that_nobody_can_write(app: Path, tmp_path: Path) -> None:
     port = free_port()
     with dockerfile() as parser:

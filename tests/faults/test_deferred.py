@@ -114,7 +114,7 @@ class Fleet:
         self._stack.close()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=[pytest.param("sqlite", marks=pytest.mark.full), "postgresql"])
 def fleet(request: pytest.FixtureRequest, synthetic: Published, tmp_path: Path) -> Iterator[Fleet]:
     """No replica yet, over a state database of either kind."""
     with ExitStack() as stack:

@@ -180,6 +180,7 @@ def test_queries_are_answered_while_exports_have_all_the_places_they_get(one_pla
             assert client.post("/v1/query", json=questions.marketing()).status_code == 200
 
 
+@pytest.mark.full
 def test_an_export_that_takes_too_long_in_all_breaks_off(serve: Serve, synthetic: Published, tmp_path: Path) -> None:
     publications = altered_publication(synthetic, tmp_path, repeated(30))  # of which the first rows are out at once
     service = serve(publications, export_timeout_s=6)

@@ -29,7 +29,7 @@ SLACK_S = 1.0
 
 # Seconds under load before measuring, in which what has queued up is worked off, and seconds of measuring.
 SIZES = [
-    pytest.param({"queue_size": 16, "queue_size_per_principal": 8}, 8, 12, id="20_s"),
+    pytest.param({"queue_size": 16, "queue_size_per_principal": 8}, 12, 12, id="24_s"),
     *[pytest.param({}, 40, 80, id=f"120_s_{nth}", marks=pytest.mark.full) for nth in "123"],
 ]
 

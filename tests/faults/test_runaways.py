@@ -119,6 +119,7 @@ def test_a_client_that_goes_away_stops_its_query(serve: Serve, runaway: Path, ti
     assert service.log.count('"status":499') == times
 
 
+@pytest.mark.full
 async def test_a_client_that_goes_away_while_it_waits_leaves_the_queue(serve: Serve, runaway: Path) -> None:
     service = serve(runaway, query_timeout_s=4, pool_size=1, queue_size_per_principal=1)
     async with service.async_client() as client:
@@ -132,6 +133,7 @@ async def test_a_client_that_goes_away_while_it_waits_leaves_the_queue(serve: Se
         assert (await running).status_code == 504
 
 
+@pytest.mark.full
 async def test_a_run_that_others_wait_for_goes_on_when_the_client_that_began_it_goes_away(
     serve: Serve, synthetic: Published, tmp_path: Path
 ) -> None:

@@ -127,6 +127,7 @@ async def test_a_second_signal_cuts_everything_short(serve: Serve, synthetic: Pu
         assert await exit_code(service, within_s=10) == 0
 
 
+@pytest.mark.full
 async def test_a_client_that_does_not_read_does_not_keep_it_from_stopping(
     serve: Serve, synthetic: Published, tmp_path: Path
 ) -> None:

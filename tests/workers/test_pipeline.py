@@ -156,6 +156,7 @@ def test_a_failing_test_publishes_nothing_and_shows_its_rows(home: WorkerSetting
     assert "nothing was published" in caught.value.message
 
 
+@pytest.mark.full
 def test_a_broken_model_publishes_nothing_and_is_named(home: WorkerSettings, project: Path) -> None:
     before = Pipeline(home).store.current()
     replace_in(project / "models/marts/fct_marketing_spend.sql", "from ", "from no_such_")
@@ -239,7 +240,8 @@ def test_definitions_below_a_folder_named_target_count_and_what_dbt_wrote_does_n
     assert pipeline.run_if_changed(synthetic.data, SILENT) != first
 
 
-@pytest.mark.parametrize("damage", [pytest.param("the folder is gone", marks=pytest.mark.full), "the record is cut"])
+@pytest.mark.full
+@pytest.mark.parametrize("damage", ["the folder is gone", "the record is cut"])
 def test_a_current_version_that_cannot_be_read_is_built_anew(
     home: WorkerSettings, synthetic: Published, damage: str
 ) -> None:

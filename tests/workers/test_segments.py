@@ -97,7 +97,7 @@ def test_the_artifacts_tell_of_the_whole_build_and_of_its_parts_as_they_went_las
 
     assert results["model.marketing_insight.fct_sales"] == "success"
     assert results["seed.marketing_insight.customer_segments"] == "success"
-    assert sum(status == "pass" for status in results.values()) == record["tests_passed"] > 250
+    assert sum(status == "pass" for status in results.values()) == record["tests_passed"] > 150
 
 
 def test_the_projects_own_seed_stays_empty(shop: Published) -> None:
@@ -121,6 +121,7 @@ def test_without_segments_the_same_data_are_another_publication(shop: Published)
     pipeline.rollback(shop.version)
 
 
+@pytest.mark.full
 def test_a_model_that_cannot_be_read_fails_the_run_and_what_was_published_serves_on(
     shop: Published, tmp_path: Path
 ) -> None:
@@ -137,6 +138,7 @@ def test_a_model_that_cannot_be_read_fails_the_run_and_what_was_published_serves
     assert [path.name for path in shop.settings.publication_dir.glob(".building-*")] == []
 
 
+@pytest.mark.full
 def test_too_few_customers_are_published_without_segments_and_with_a_warning(tmp_path: Path) -> None:
     generate(tmp_path / "data", scale=0.005, seed=3)
     heard: list[BuildResult] = []
