@@ -108,9 +108,9 @@ def test_consumers_that_are_killed_lose_and_double_nothing(
             if kill % IN_A_ROW == IN_A_ROW - 1:
                 stream.wait_for_all(sent)
                 longest_s = max(longest_s, time.perf_counter() - killed_at)
-        assert longest_s <= limit_s, stream.last_words()
         assert stream.stop(consumer) == 0
         counts = stream.assert_each_once(sent, bad=bad)
+        assert longest_s <= limit_s, f"{counts}\n{stream.last_words()}"
     record_property("counts", f"R1: {kills} kills, {working} at work; {counts}; caught up in {longest_s:.1f} s")
 
 
