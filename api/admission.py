@@ -4,9 +4,9 @@ A machine that takes on more than it can do answers nobody in time. So runs have
 queue that is bounded in length and in time; who would only wait in vain is refused before it waits.
 
 A long queue serves a burst, and harms when it never empties: then everybody waits, and no more is answered for it. So
-once it was full, or one principal's share of it, no more wait than there are places, until nobody has been refused for
-a while. Room in a full queue goes to who has the fewest queries that run or wait: whoever asks for little is answered
-while others ask for too much.
+once it was full, or one principal's share of it, no more wait than there are places, and of each principal its part of
+that, until nobody has been refused for a while: who waits then waits for little longer than a run. Room in a full queue
+goes to who has the fewest queries that run or wait: whoever asks for little is answered while others ask for too much.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ class Admission:
         own, waiting = len(self._queues.get(principal_id, ())), self._waiting()
         total, share = self._limits.total, self._limits.per_principal
         if monotonic() < self._overloaded_until:
-            total, share = min(self._places, total), min(self._places, share)
+            contenders = len({principal_id, *self._running, *self._queues})
+            total, share = min(self._places, total), min(max(self._places // contenders, 1), share)
         wait_s = self._expected_wait_s(principal_id)
         retry_after = timedelta(seconds=min(max(wait_s, _SHORTEST_RETRY_S), _LONGEST_RETRY_S))
         if own >= share:

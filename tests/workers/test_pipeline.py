@@ -27,7 +27,7 @@ from tests.snowflake_published import published_on_snowflake, snowflake_settings
 from workers.errors import BuildError, PipelineBusyError, PublicationError, SourceError
 from workers.generate import generate
 from workers.locations import DuckDbFile, read_location
-from workers.pipeline import Pipeline
+from workers.pipeline import Pipeline, build_database
 from workers.settings import WorkerSettings
 from workers.sinks import open_warehouse
 
@@ -278,14 +278,21 @@ def test_kills_at_any_point_leave_the_published_version_and_the_next_run_succeed
         "INSIGHT_SEGMENTS": str(home.segments),
     }
     command = [str(Path(sys.executable).with_name("insight")), "pipeline", "run", "--data", str(small_data)]
-    # From before the first file is loaded until dbt is well on its way, which takes longer over the network.
-    longest = 10 if isinstance(site, DuckDbSite) else 60
-    for seconds in (0.8, *(random.uniform(1, longest) for _ in range(2))):
+    written = build_database(home).folder / "run"
+
+    def is_building(since: float) -> bool:
+        return any(file.stat().st_mtime > since for file in written.rglob("*.sql"))
+
+    for moment in ("before the first file is loaded", "while files are loaded", "while dbt builds"):
+        started = time.time()
         run = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(seconds)
+        while moment == "while dbt builds" and not is_building(started):
+            assert run.poll() is None, "it ended before dbt began"
+            time.sleep(0.05)
+        time.sleep(0.8 if moment.startswith("before") else random.uniform(0.5, 2.0))
         run.send_signal(signal.SIGKILL)
-        run.wait()
-        assert Pipeline(home).store.current() == before, f"after a kill at {seconds:.1f} s"
+        assert run.wait() == -signal.SIGKILL
+        assert Pipeline(home).store.current() == before, f"after a kill {moment}"
         site.let_time_pass()
 
     version = Pipeline(home).run(small_data, SILENT)
