@@ -319,15 +319,58 @@ def streaming(kafka: KafkaBroker, home: Path, **settings: str) -> Iterator[Strea
 
 def price(number: int, *, padding: int = 0) -> bytes:
     """A valid message of topic `bitcoin`, another one for each number."""
-    minute, day = number % 1440, number // 1440 % 28 + 1
     payload = {
         "source": f"test{'x' * padding}",
         "price": 3_000 + number % 5_000 + number % 100 / 100,
         "change_24h": number % 13 - 6.5,
-        "timestamp": f"20{number // 40_320 % 90 + 10:02d}-01-{day:02d}T{minute // 60:02d}:{minute % 60:02d}:00Z",
+        "timestamp": _minute(number),
         "volatility_category": "Low",
     }
     return json.dumps(payload).encode()
+
+
+def article(number: int) -> bytes:
+    """A valid message of topic `news`, another one for each number."""
+    payload = {
+        "source": "test",
+        "headline": f"Headline {number}",
+        "description": None,
+        "url": f"https://example.com/{number}",
+        "category": "business",
+        "source_name": "Wire",
+        "word_count": 2,
+        "has_crypto_mention": False,
+        "published_at": _minute(number),
+        "timestamp": _minute(number),
+    }
+    return json.dumps(payload).encode()
+
+
+def sale(number: int) -> bytes:
+    """A valid message of topic `sales`, another one for each number."""
+    payload = {
+        "transaction_id": number,
+        "product_sku": f"SKU{number % 100}",
+        "customer_id": number % 1_000,
+        "transaction_date": _minute(number)[:10],
+        "product_description": "A product",
+        "product_category": "Apparel",
+        "quantity": number % 9 + 1,
+        "avg_price": number % 100 + 0.25,
+        "delivery_charges": 6.5,
+        "coupon_status": "Used",
+        "timestamp": _minute(number),
+    }
+    return json.dumps(payload).encode()
+
+
+MESSAGES = {"bitcoin": price, "news": article, "sales": sale}
+"""A valid message of each topic, by number."""
+
+
+def _minute(number: int) -> str:
+    minute, day = number % 1440, number // 1440 % 28 + 1
+    return f"20{number // 40_320 % 90 + 10:02d}-01-{day:02d}T{minute // 60:02d}:{minute % 60:02d}:00Z"
 
 
 VERSION_1 = (("schema_version", b"1"),)

@@ -26,7 +26,7 @@ from tests.faults.outages import Deployment, Kind, Outage, deployed
 from tests.kafka import KafkaBroker
 from tests.snowflake import SnowflakeEmulator
 from tests.snowpipe import SnowpipeEmulator
-from tests.streams import VERSION_1, Messages, Sent, SnowflakeStream, SnowpipeStream, Stream, price, streaming
+from tests.streams import MESSAGES, VERSION_1, Messages, Sent, SnowflakeStream, SnowpipeStream, Stream, price, streaming
 
 kafka = kafka_plugin.kafka
 
@@ -91,8 +91,9 @@ def test_consumers_that_are_killed_lose_and_double_nothing(
         for kill in range(kills):
             messages: Messages = defaultdict(list)
             for number in range(kill * share, (kill + 1) * share):
-                value = b"{" if number % 500 == 7 else price(number)
-                messages[places[number % len(places)]].append((value, VERSION_1))
+                topic, partition = places[number % len(places)]
+                value = b"{" if number % 500 == 7 else MESSAGES[topic](number)
+                messages[topic, partition].append((value, VERSION_1))
             acknowledged = stream.send(messages)
             sent |= acknowledged
             bad |= {place: value for place, value in acknowledged.items() if value == b"{"}
