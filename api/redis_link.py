@@ -19,7 +19,7 @@ _log = structlog.get_logger(__name__)
 # one has waited for longer than is likely, others do not begin to. A machine without a free core misses it now and
 # then, and does without Redis for a second.
 PATIENCE = timedelta(milliseconds=150)
-_LIKELY_S = 0.03
+_LIKELY = 1 / 3  # of that
 _FAILURES = 3  # in a row; one alone may be a dropped connection
 _PROBE_EVERY_S = 1.0
 
@@ -89,7 +89,7 @@ class RedisLink:
 
     def _is_silent(self) -> bool:
         oldest = next(iter(self._asked_at.values()), None)
-        return oldest is not None and time.monotonic() - oldest > _LIKELY_S
+        return oldest is not None and time.monotonic() - oldest > self._patience_s * _LIKELY
 
     async def _reply(self, command: Callable[[], Awaitable[object]]) -> object:
         asked = object()

@@ -22,6 +22,7 @@ from structlog.testing import capture_logs
 
 from api.cache import CachedResult, Origin, Reason, ResultCache
 from api.errors import InvalidQuery, Unavailable
+from api.redis_link import RedisLink
 from api.redis_tier import RedisTier, Turn
 from tests import services
 from tests.services import RedisServer, free_port
@@ -651,6 +652,24 @@ async def test_without_redis_every_answer_is_right_and_soon_and_it_is_used_again
         await cache.refresh("back", Query())
         assert (await cache.get_or_run("back", Query())).origin is Origin.HIT
         assert (await other.get_or_run("back", Query())).origin is Origin.HIT
+
+
+async def test_while_one_waits_for_a_silent_redis_the_others_do_not(redis_server: RedisServer) -> None:
+    async def ping() -> object:
+        return await link.client.ping()
+
+    link = RedisLink(redis_server.url, purpose="test", probe=ping, patience=PATIENT)
+    assert await link.ask(ping) is True
+    redis_server.pause()
+    first = asyncio.create_task(link.ask(ping))
+    await asyncio.sleep(PATIENT.total_seconds() / 2)
+    started = time.perf_counter()
+    assert await asyncio.gather(*(link.ask(ping) for _ in range(10))) == [None] * 10
+    assert time.perf_counter() - started < PATIENT.total_seconds() / 4
+    redis_server.resume()
+    assert await first is True
+    assert await link.ask(ping) is True
+    await link.close()
 
 
 async def test_an_outage_under_concurrent_callers_is_an_error_for_none(redis_server: RedisServer) -> None:
