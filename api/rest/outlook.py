@@ -13,7 +13,7 @@ from api.rest.access import Caller, Layer
 from api.rest.catalog import MetricName, Metrics, names
 from api.rest.contract import leads_to, links
 from api.rest.outlook_resources import BacktestsResource, CustomerOutlookResource, ForecastResource, OddDaysResource
-from api.rest.segments import CustomerId
+from api.rest.segments import CustomerId, number_of
 
 router = APIRouter(prefix="/v1", tags=["outlook"])
 
@@ -60,7 +60,8 @@ async def get_customer_outlook(
     unproven: Unproven = False,  # noqa: FBT002 - likewise
 ) -> Response:
     """Whether a customer will buy in the next 90 days, and for how much."""
-    return _sent(CustomerOutlookResource.of(await Outlooks(layer).of_customer(caller, customer_id, unproven=unproven)))
+    found = await Outlooks(layer).of_customer(caller, number_of(customer_id), unproven=unproven)
+    return _sent(CustomerOutlookResource.of(found))
 
 
 def _sent(resource: Any) -> Response:  # noqa: ANN401 - any of the resources

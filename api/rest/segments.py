@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field, WithJsonSchema
 from starlette.convertors import Convertor, register_url_convertor
 
+from api.errors import UnknownName
 from api.rest import formats, problems
 from api.rest.access import Caller, Layer
 from api.rest.contract import leads_to, links
@@ -44,7 +45,30 @@ router = APIRouter(prefix="/v1", tags=["segments"])
 SegmentId = Annotated[
     int, Path(ge=0, le=999_999_999, description="Stable: the same in each publication.", examples=[0])
 ]
-CustomerId = Annotated[int, Path(ge=-(2**63), le=2**63 - 1, description="As the dimension `customer` has it.")]
+# A text, too: whoever sees customers hashed has no other, and is told that it leads nowhere, not that it is malformed.
+CustomerId = Annotated[
+    Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | Annotated[str, Field(pattern="^[0-9a-f]{16}$")],
+    Field(union_mode="left_to_right"),
+    Path(description="As the dimension `customer` has it."),
+]
+
+
+def number_of(customer_id: int | str) -> int:
+    """The customer's own number.
+
+    Raises
+    ------
+    UnknownName
+        It is a text that stands for one, from which nobody gets back.
+    """
+    if isinstance(customer_id, str):
+        raise UnknownName(
+            "What stands for a hashed customer is not the customer's id",
+            hint="Ask for metrics by customer: POST /v1/query.",
+            code="unknown_customer",
+        )
+    return customer_id
+
 
 _ROWS: tuple[dict[str, Any], ...] = (
     {"id": "a", "features": {"recency_days": 12, "frequency": 30, "monetary": 5400.5}},
@@ -126,7 +150,7 @@ async def list_segment_customers(
 )
 async def get_customer_segment(layer: Layer, caller: Caller, customer_id: CustomerId) -> Response:
     """A customer's segment, the features that put it there, and how far the next segment is."""
-    return _sent(CustomerSegmentResource.of(await Segments(layer).of_customer(caller, customer_id)))
+    return _sent(CustomerSegmentResource.of(await Segments(layer).of_customer(caller, number_of(customer_id))))
 
 
 @router.post("/segments/score", response_model=ScoresResource, responses=problems.describe(404))

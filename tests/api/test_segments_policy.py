@@ -60,6 +60,11 @@ async def test_customers_are_hashed_in_a_list_and_cannot_be_looked_up(join: Join
     assert all(isinstance(row["customer_id"], str) and len(row["customer_id"]) == 16 for row in hidden)
     customer = plain[0]["customer_id"]
     assert refusal(await masked.get(f"/v1/customers/{customer}/segment")) == (403, "hashed_dimension")
+    for what in ("segment", "outlook"):
+        assert refusal(await masked.get(f"/v1/customers/{hidden[0]['customer_id']}/{what}")) == (
+            404,
+            "unknown_customer",
+        )
 
 
 async def test_row_filters_count_for_sizes_members_and_customers(join: Join, admin: Client) -> None:

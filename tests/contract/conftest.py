@@ -13,7 +13,7 @@ from tests.contract.provoked import Stage, provoke, staged
 from tests.contract.served import Contract
 
 
-@pytest.fixture(scope="package")  # not longer: it asks its empty state database every second
+@pytest.fixture(scope="session")
 async def stage(synthetic: Published, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     """The service over the synthetic publication, with its callers."""
     async with staged(synthetic.settings.publication_dir, tmp_path_factory.mktemp("stage")) as made:
