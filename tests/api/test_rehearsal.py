@@ -12,7 +12,7 @@ from api.warehouse import EngineLimits
 from tests.altered import BOMB, altered_publication
 from tests.conftest import Published
 
-SMALL = EngineLimits(memory_mb=64, threads=1, connections=1, query_timeout=timedelta(seconds=60))
+SMALL = EngineLimits(memory_mb=64, threads=1, connections=1, query_timeout=timedelta(seconds=200))
 
 
 async def test_what_is_too_large_for_the_engine_is_logged_and_the_others_are_rehearsed(
