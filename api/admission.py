@@ -123,6 +123,10 @@ class Admission:
 
     def _note_refusal(self) -> None:
         self._shed += 1
+        self._stay_short()
+
+    def _stay_short(self) -> None:
+        """Keep the queue short for a while from now on."""
         self._overloaded_until = monotonic() + max(self._typical_s * _CALM_RUNS, _SHORTEST_CALM_S)
 
     def _displaces_another(self, principal_id: str) -> bool:
@@ -130,7 +134,7 @@ class Admission:
         greediest = max(self._queues, key=self._under_way, default=principal_id)
         if self._under_way(greediest) <= self._under_way(principal_id) + 1:
             return False
-        self._note_refusal()
+        self._stay_short()
         self._queues[greediest].pop().set_exception(_overloaded(timedelta(seconds=_SHORTEST_RETRY_S)))
         self._forget_if_none_waits(greediest)
         return True
@@ -148,6 +152,9 @@ class Admission:
             async with asyncio.timeout(self._limits.timeout.total_seconds()):
                 await handed
             is_in = True
+        except Unavailable:  # it gave way; had its caller left before it heard of that, nobody was refused
+            self._shed += 1
+            raise
         except TimeoutError as error:
             self._timed_out += 1
             raise Unavailable(

@@ -33,7 +33,7 @@ Claims: TypeAlias = Mapping[str, tuple[str, ...]]
 
 _REMEMBERED_GRANTS = 1_000
 _LOOK_S = 1.0  # between looks at the policy file
-_HASH_CHARACTERS = 16  # 64 bits: among a million keys, a collision has a chance of 1 in 37 million
+HASH_CHARACTERS = 16  # 64 bits: among a million keys, a collision has a chance of 1 in 37 million
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,7 +330,7 @@ def hashed(value: object, secret: bytes) -> str | None:
     """What stands for a value that may be told apart but not known; null stays null."""
     if value is None:
         return None
-    return hmac.new(secret, str(value).encode(), hashlib.sha256).hexdigest()[:_HASH_CHARACTERS]
+    return hmac.new(secret, str(value).encode(), hashlib.sha256).hexdigest()[:HASH_CHARACTERS]
 
 
 def _resolved(row: RowFilter, principal: Principal) -> Comparison:

@@ -231,11 +231,11 @@ def _show(content: bytes, out: Path | None) -> None:
 
 def _add_commands(words: Sequence[str]) -> None:
     """The commands of all roots; where the command line names one, that one alone: all of them take seconds to load."""
-    points = entry_points(group="insight.commands")
-    own = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
-    named = {next((word for word in words if not word.startswith("-")), "")}
-    wanted = named if named <= own | points.names else points.names
-    for point in sorted((point for point in points if point.name in wanted), key=lambda point: point.name):
+    points = {point.name: point for point in entry_points(group="insight.commands")}
+    named = next((word for word in words if not word.startswith("-")), "")
+    if named in (command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands):
+        return
+    for point in [points[named]] if named in points else sorted(points.values(), key=lambda point: point.name):
         command = _loaded(point)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=point.name)

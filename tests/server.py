@@ -69,6 +69,13 @@ class Server:
         """What it has logged, and whatever else came over stderr."""
         return self._log.read_text(errors="replace")
 
+    def wait_for_log(self, text: str, *, within_s: float = 20.0) -> None:
+        """Return when its log has the text: a line comes a moment after the answer that it is about."""
+        deadline = time.monotonic() + within_s
+        while text not in self.log:
+            assert time.monotonic() < deadline, f"not logged: {text}\n{self.log[-2_000:]}"
+            time.sleep(0.05)
+
     @property
     def memory_mb(self) -> float:
         """MB of memory that the process holds now."""

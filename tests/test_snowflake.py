@@ -99,5 +99,5 @@ def test_a_statement_is_cancelled_in_the_engine(session: SnowflakeConnection) ->
     threading.Timer(0.3, lambda: session._cancel_query("", cursor._request_id)).start()  # noqa: SLF001 - as the service does
     with pytest.raises(ProgrammingError, match="canceled"):
         cursor.execute(f"select sum(a.i * b.i) from {numbers} a, {numbers} b")
-    assert time.monotonic() - begun < 60  # else it takes far longer
+    assert time.monotonic() - begun < 10
     assert cursor.execute("select 1").fetchall() == [(1,)]

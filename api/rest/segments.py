@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 from starlette.convertors import Convertor, register_url_convertor
 
 from api.errors import UnknownName
+from api.policy import HASH_CHARACTERS
 from api.rest import formats, problems
 from api.rest.access import Caller, Layer
 from api.rest.contract import leads_to, links
@@ -45,9 +46,10 @@ router = APIRouter(prefix="/v1", tags=["segments"])
 SegmentId = Annotated[
     int, Path(ge=0, le=999_999_999, description="Stable: the same in each publication.", examples=[0])
 ]
-# A text, too: whoever sees customers hashed has no other, and is told that it leads nowhere, not that it is malformed.
+_Hash = Annotated[str, Field(pattern=f"^[0-9a-f]{{{HASH_CHARACTERS}}}$")]
+# A hash, too: whoever sees customers hashed has no other, and is told that it leads nowhere, not that it is malformed.
 CustomerId = Annotated[
-    Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | Annotated[str, Field(pattern="^[0-9a-f]{16}$")],
+    Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | _Hash,
     Field(union_mode="left_to_right"),
     Path(description="As the dimension `customer` has it."),
 ]

@@ -302,8 +302,7 @@ async def test_no_place_is_lost_or_made_whatever_happens_in_which_order() -> Non
     counters = admission.counters()
     assert (counters.running, counters.waiting) == (0, 0)
     assert counters.timed_out == outcomes["queue_timeout"]
-    told = outcomes["overloaded"] + outcomes["too_many_queries"]
-    assert told <= counters.shed <= told + 10  # who gave way to another may be cancelled before it hears of that
+    assert counters.shed == outcomes["overloaded"] + outcomes["too_many_queries"]
     assert {"ran", "queue_timeout", "overloaded"} <= set(outcomes)
     assert [task.exception() for task in tasks if not task.cancelled() and task.exception()] == []
 

@@ -190,7 +190,7 @@ async def test_another_publication_is_never_answered_from_the_kept_answers_of_th
     async with test_publication.serving(folder) as (_, client):
         for version in (older, later, older, later):
             store.rollback(version)
-            await test_publication.served(client, version, within_s=10)
+            await test_publication.served(client, version, within_s=2)
             for _ in range(2):
                 response = await client.post("/v1/query", json=test_publication.BODY)
                 found = response.json()
@@ -214,7 +214,7 @@ async def test_a_tag_of_the_last_publication_is_answered_with_new_rows(
         assert (await client.post("/v1/query", json=test_publication.BODY, headers=known)).status_code == 304
 
         PublicationStore(folder, keep=5).rollback(later)
-        await test_publication.served(client, later, within_s=10)
+        await test_publication.served(client, later, within_s=2)
         after = await client.post("/v1/query", json=test_publication.BODY, headers=known)
 
     assert after.status_code == 200

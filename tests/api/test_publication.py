@@ -95,7 +95,7 @@ async def test_readers_meet_no_error_and_no_mixture_while_versions_are_swapped(
         expected = {}
         for version in (later, older):
             store.rollback(version)
-            await served(client, version, within_s=10)
+            await served(client, version, within_s=2)
             expected[version] = (await answer(client))[1]
         assert expected[older] != expected[later]
 
@@ -121,7 +121,7 @@ async def test_readers_meet_no_error_and_no_mixture_while_versions_are_swapped(
     assert faults == []
     assert {version for version, _ in answers} == {older, later}
     assert [rows for version, rows in answers if rows != expected[version]] == []
-    assert len(answers) > swaps * 5
+    assert len(answers) > swaps * 10
     record_property("counts", f"R7: {swaps} swaps under 20 readers; {len(answers):,} answers, each of one version")
 
 
@@ -233,7 +233,7 @@ async def test_before_the_first_publication_the_service_lives_but_is_not_ready(
             assert "insight pipeline run" in response.json()["hint"]
 
         point(folder, two_versions[1])
-        await served(client, two_versions[1], within_s=10)
+        await served(client, two_versions[1], within_s=2)
         assert (await answer(client))[0] == two_versions[1]
 
 
@@ -251,7 +251,7 @@ async def test_a_publication_that_was_refused_is_tried_again_after_a_rollback(
         overwrite("semantic_manifest.json", whole)(folder / later)
         point(folder, later)
 
-        await served(client, later, within_s=10)
+        await served(client, later, within_s=2)
 
 
 async def test_a_version_that_is_removed_while_it_is_served_answers_on(
@@ -300,6 +300,6 @@ async def test_a_catalog_outlives_the_version_it_came_from(two_versions: tuple[P
     async with serving(folder) as (_, client):
         first: Any = (await client.get("/v1/metrics")).json()
         point(folder, two_versions[2])
-        await served(client, two_versions[2], within_s=10)
+        await served(client, two_versions[2], within_s=2)
 
         assert (await client.get("/v1/metrics")).json() == first

@@ -67,14 +67,6 @@ def idle(service: Server) -> bool:
     return running(service) == 0
 
 
-def logs(service: Server, text: str) -> bool:
-    """Whether that is in its log within 10 s: a line comes a moment after the answer that it is about."""
-    deadline = time.monotonic() + 10
-    while text not in service.log and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return text in service.log
-
-
 def metrics(service: Server) -> list[str]:
     return httpx.get(f"{service.url}/metrics", timeout=30).text.splitlines()
 
@@ -170,7 +162,7 @@ def test_more_answers_at_once_than_may_be_are_refused_until_one_has_ended(many: 
     assert idle(service)
     with streaming(service, SMALL) as after:
         assert after.read_all().num_rows == 5
-    assert logs(service, '"code":"too_many_streams"')
+    service.wait_for_log('"code":"too_many_streams"')
 
 
 def test_an_answer_that_nobody_reads_is_ended_and_says_why(many: Path, serve: Serve) -> None:
@@ -182,4 +174,4 @@ def test_an_answer_that_nobody_reads_is_ended_and_says_why(many: Path, serve: Se
         with pytest.raises(flight.FlightTimedOutError, match="unread_answer"):
             for _ in rows:
                 pass
-    assert logs(service, '"code":"unread_answer"')
+    service.wait_for_log('"code":"unread_answer"')

@@ -41,7 +41,7 @@ CAUGHT_UP_S, IN_A_ROW = 10, 5
 LAG_S = 5
 """R4: how long after it was sent a good message may be loaded, of 99 in 100."""
 
-BUSY = 4
+BUSY = 2
 """How many times as long either may take at the small sizes, which run beside other tests and R6's stream."""
 
 
