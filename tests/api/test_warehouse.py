@@ -240,6 +240,15 @@ async def test_a_value_beyond_its_field_is_the_callers_fault(warehouse: Warehous
         await warehouse.query("SELECT $number::tinyint", {"number": 1_000})
 
 
+async def test_one_statement_runs_at_once_with_many_values(warehouse: Warehouse) -> None:
+    # All runs share what was parsed of it, in threads of their own.
+    sql = "SELECT count(*) AS n FROM range(1000) AS t(n) WHERE n < $most"
+
+    tables = await asyncio.gather(*(warehouse.query(sql, {"most": most}) for most in range(300)))
+
+    assert [table.column("n")[0].as_py() for table in tables] == list(range(300))
+
+
 async def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="missing"):
         open_file(tmp_path / "nowhere.duckdb", limits=LIMITS)

@@ -42,11 +42,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        head = self._buffer.find(b"\r\n\r\n")
-        if head < 0:
-            return
-        length = _LENGTH.search(self._buffer, 0, head)
-        if length is None or len(self._buffer) < head + 4 + int(length.group(1)):
+        if body_of(self._buffer) is None:
             return
         now = time.perf_counter()
         self.latencies.append(now - self._sent)
@@ -100,3 +96,12 @@ def request(path: str, body: bytes, *, key: str, headers: str = "") -> bytes:
     """The bytes of a POST."""
     head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
     return (head + headers + f"Content-Length: {len(body)}\r\n\r\n").encode() + body
+
+
+def body_of(answer: bytes) -> bytes | None:
+    """The body of an answer, None while a part of it is still to come."""
+    head = answer.find(b"\r\n\r\n")
+    length = _LENGTH.search(answer, 0, max(head, 0))
+    if length is None or len(answer) < head + 4 + int(length.group(1)):
+        return None
+    return answer[head + 4 :]
