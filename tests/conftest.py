@@ -20,6 +20,7 @@ from api.keys import ApiKeys
 from api.main import create_app
 from api.settings import Settings
 from api.state import open_state
+from clients.cli import collect_rarely
 from tests.contract.served import Contract
 from tests.snowflake import snowflake  # noqa: F401 - a fixture of all tests
 from tests.snowpipe import snowpipe, snowpipe_of_session  # noqa: F401 - likewise
@@ -101,6 +102,11 @@ LONGEST_FILES = (
 _DEAR = frozenset({"real", "one", "years", "two", "snowflake"})
 
 SILENT = Watcher(loading=lambda _: None, loaded=lambda _: None, building=lambda _: None, built=lambda _: None)
+
+
+def pytest_configure() -> None:
+    """Before the tests are imported."""
+    collect_rarely()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -259,6 +265,14 @@ def _only_faults_are_logged() -> None:
         return event
 
     structlog.configure(processors=[faults_only, structlog.dev.ConsoleRenderer(colors=False)])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_search_for_cycles_with_each_publication() -> Iterator[None]:
+    """To go through all tests and modules takes half a second each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("api.publication._settle_memory", lambda: None)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,10 +12,8 @@ write says from which offset it goes on, and the warehouse refuses it if it stan
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any, Final, TypeVar
@@ -47,8 +45,6 @@ REVOCATION_S: Final = 1.0
 LONGEST_KEPT_S: Final = 2.0
 """How long a consumer that has more to write keeps the warehouse, at least one transaction."""
 
-_OBJECTS_BETWEEN_COLLECTIONS: Final = 50_000
-
 Batch = dict[TopicPartition, list[Any]]  # aiokafka's records
 
 
@@ -73,10 +69,6 @@ class Consumer:
             Kafka no longer has messages that were not loaded.
         """
         await asyncio.to_thread(warm_up)
-        with _collecting_rarely():
-            await self._run(stopping)
-
-    async def _run(self, stopping: asyncio.Event) -> None:
         consuming = asyncio.create_task(self._consume(stopping))
         told = asyncio.create_task(stopping.wait())
         await asyncio.wait({consuming, told}, return_when=asyncio.FIRST_COMPLETED)
@@ -310,18 +302,6 @@ class _Session(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka's cl
         for place, offset in self._next.items():
             if (high := consumer.highwater(place)) is not None:
                 self._meters.lags(place.topic, place.partition, max(0, high - (offset or 0)))
-
-
-@contextmanager
-def _collecting_rarely() -> Iterator[None]:
-    # A batch is 100,000 objects, of which none refers to itself: to look for such among them after every 700 took a
-    # fifth of a consumer's time.
-    usual = gc.get_threshold()
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*usual)
 
 
 def _refuse_loss(place: TopicPartition, start: int, *, begin: int, end: int) -> None:

@@ -16,6 +16,7 @@ from threading import Thread
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from clients.cli import collect_rarely
 from tests.kafka import running_kafka
 from tests.streams import VERSION_1, Stream, price, streaming
 from workers.broker import Broker
@@ -151,6 +152,7 @@ def _load(environment: dict[str, str], began: Callable[[], None]) -> None:
             warehouse.ensure_raw_tables()
             consumer = Consumer(broker=broker, warehouse=warehouse, settings=settings, meters=meters)
             watching = asyncio.create_task(watch())
+            collect_rarely()  # as the command does
             warm_up()  # imports, which are no part of a rate
             began()
             await consumer.run(stopping)

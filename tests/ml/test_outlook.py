@@ -84,6 +84,17 @@ def test_the_parameters_of_a_drawn_population_are_found_again() -> None:
     assert found.a / (found.a + found.b) == pytest.approx(CDNOW.a / (CDNOW.a + CDNOW.b), abs=0.08)
 
 
+def test_the_order_of_the_customers_changes_nothing(shop: History) -> None:
+    # Sums in another order differ in their last digits, as those of another processor do.
+    seen = conduct(shop.purchases, DAYS - 1).seen
+    turned = Repeats(count=seen.count[::-1], last=seen.last[::-1], age=seen.age[::-1], value=seen.value[::-1])
+    expected, again = (
+        Frequency.fit(each).purchases_within(13, seen) * Value.fit(each).expected(seen) for each in (seen, turned)
+    )
+
+    assert again == pytest.approx(expected, rel=1e-6)
+
+
 # What customers had done
 
 
