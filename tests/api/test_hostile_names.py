@@ -56,6 +56,7 @@ async def known(api: httpx.AsyncClient) -> frozenset[str]:
     names = {item["name"] for item in (await api.get("/v1/metrics?limit=500")).json()["data"]}
     names |= {item["name"] for item in (await api.get("/v1/dimensions?limit=500")).json()["data"]}
     names |= {item["name"] for item in (await api.get("/v1/saved-queries")).json()["data"]}
+    names |= {str(item["segment_id"]) for item in (await api.get("/v1/segments")).json()["data"]}
     names |= set(json.dumps(served_contract().document).replace('"', " ").split())
     return frozenset(names)
 
