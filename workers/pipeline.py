@@ -159,16 +159,16 @@ class Pipeline:
 
     def _ingredients(self) -> Ingredients:
         """What the marts are made of now, the model that puts customers into segments included."""
-        return self._with_model(self._sources())
+        with open_warehouse(self._settings.warehouse_url) as warehouse:
+            return self._with_model(self._sources(warehouse))
 
     def _with_model(self, sources: Ingredients) -> Ingredients:
         return replace(sources, base=_hash([sources.base, str(promoted_model(self._settings))]))
 
-    def _sources(self) -> Ingredients:
-        with open_warehouse(self._settings.warehouse_url) as warehouse:
-            warehouse.ensure_raw_tables()
-            parts = [str(self._settings.as_of), *sorted(warehouse.loaded_hashes())]
-            positions = warehouse.stream_positions()
+    def _sources(self, warehouse: Warehouse) -> Ingredients:
+        warehouse.ensure_raw_tables()
+        parts = [str(self._settings.as_of), *sorted(warehouse.loaded_hashes())]
+        positions = warehouse.stream_positions()
         project = self._settings.dbt_project_dir
         files = [path for folder in (project, project.parent / "semantic_models") for path in _definitions(folder)]
         parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
@@ -188,7 +188,7 @@ class Pipeline:
             require_libraries()
         with open_warehouse(settings.warehouse_url) as warehouse, ExitStack() as kept:
             # Before the build: what comes during it is no part of it.
-            sources, bought = self._sources(), self._bought(warehouse, topics)
+            sources, bought = self._sources(warehouse), self._bought(warehouse, topics)
             kept.enter_context(warehouse.reserved())
             builder = self._builder(watcher)
             if topics is None:
