@@ -20,7 +20,7 @@ TELLING = (
     "amount", "buy", "did", "earn", "manner", "many", "one_of", "people", "sell", "spend_on", "what", "when", "where",
     "win",
 )  # fmt: skip
-_SILENT = frozenset(("filler", *TELLING))
+_SILENT = frozenset(("filler", "on", *TELLING))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

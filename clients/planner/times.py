@@ -59,15 +59,22 @@ def read_times(spans: Sequence[Span], as_of: date) -> tuple[Item, ...]:
 def _without_fillers(spans: Sequence[Span]) -> Iterator[Span]:
     """The spans that say something, each after the comma that stood before its fillers: "revenue, total orders"."""
     after = ""
-    for span in spans:
+    for place, span in enumerate(spans):
         after = after or span.words[0].after
-        if not span.is_filler:
+        if not span.is_filler or _goes_on(spans, place):
             yield (
                 span
                 if span.words[0].after
                 else replace(span, words=(replace(span.words[0], after=after), *span.words[1:]))
             )
             after = ""
+
+
+def _goes_on(spans: Sequence[Span], place: int) -> bool:
+    """Whether it is the end of "from March on", with nothing after it that it could belong to: "on weekends"."""
+    return spans[place].sense("on") is not None and (
+        place + 1 == len(spans) or spans[place + 1].sense("by") is not None
+    )
 
 
 class _Reader:
@@ -140,7 +147,8 @@ class _Reader:
     def _plain(self, start: int) -> tuple[Time, int] | None:
         is_led = self._is(start, "from") is not None
         found = self._period(start + is_led)
-        if found and found[0].start <= self._as_of and self._is(start + is_led + found[1], "onward"):
+        onward = ("onward", "on") if is_led else ("onward",)
+        if found and found[0].start <= self._as_of and self._is(start + is_led + found[1], *onward):
             days = Days(start=found[0].start, end=self._as_of)
             return self._time(start, start + is_led + found[1] + 1, days)
         return self._time(start, start + is_led + found[1], found[0]) if found else None

@@ -34,6 +34,7 @@ def planner(snapshot: Snapshot) -> KeylessPlanner:
         ("winter 2019", MARCH, "2019-12-01", "2020-02-29"),
         ("from November to February", MARCH, "2019-11-01", "2020-02-29"),
         ("between 5 and 20 March 2019", END, "2019-03-05", "2019-03-20"),
+        ("from March on", END, "2019-03-01", "2019-12-31"),
         ("Dec 24 to Dec 26", END, "2019-12-24", "2019-12-26"),
         ("2019-03-01 - 2019-03-15", END, "2019-03-01", "2019-03-15"),
         ("15.03.2019", END, "2019-03-15", "2019-03-15"),
@@ -67,6 +68,17 @@ def test_an_expression_means_these_days(
         assert plan.action is not Action.QUERY
     else:
         assert plan.request == {"metrics": ["total_revenue"], "time_range": {"start": start, "end": end}}, plan.message
+
+
+def test_a_beginning_goes_on_unless_something_else_is_on_it(planner: KeylessPlanner) -> None:
+    by_category = planner.plan(["revenue from March 2019 on by category"]).request
+    on_weekends = planner.plan(["revenue from March 2019 on weekends"]).request
+
+    assert by_category is not None
+    assert on_weekends is not None
+    assert by_category["time_range"] == {"start": "2019-03-01", "end": "2019-12-31"}
+    assert on_weekends["time_range"] == {"start": "2019-03-01", "end": "2019-03-31"}
+    assert on_weekends["where"]
 
 
 @pytest.mark.parametrize(
