@@ -264,7 +264,7 @@ class _RecentTables:
 
     def put(self, key: str, table: pa.Table) -> None:
         """Keep the table in place of an earlier one, and drop those used longest ago until all fit."""
-        size_bytes = int(table.nbytes) + _ENTRY_BYTES
+        size_bytes = int(table.get_total_buffer_size()) + _ENTRY_BYTES
         if size_bytes > self._largest_bytes:
             self._tables.drop(key)
             self._remember(key, Reason.TOO_LARGE)

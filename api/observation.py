@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -206,11 +205,16 @@ def named(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping
     return event if seen is None else {**seen.names, **event}
 
 
-@contextmanager
-def timed(stage: Stage) -> Iterator[None]:
+class timed:  # noqa: N801 - as `observing`
     """The block is a stage of the request that is being served."""
-    began_ns = time.perf_counter_ns()
-    try:
-        yield
-    finally:
-        observed().stages.append(StageTime(stage, began_ns, time.perf_counter_ns()))
+
+    __slots__ = ("_began_ns", "_stage")
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    def __enter__(self) -> None:
+        self._began_ns = time.perf_counter_ns()
+
+    def __exit__(self, *_: object) -> None:
+        observed().stages.append(StageTime(self._stage, self._began_ns, time.perf_counter_ns()))

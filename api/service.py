@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from enum import Enum
@@ -477,14 +477,12 @@ class SemanticLayer:
 
         async def run(within: timedelta | None = None) -> pa.Table:
             # A run may outlive the caller that began it, so it holds a lease of its own, while it waits, too.
-            async with AsyncExitStack() as held:
-                publication = held.enter_context(self._served.lease(version))
-                with timed(Stage.WAIT):
-                    await held.enter_async_context(self._admission.place(principal.principal_id))
-                with timed(Stage.RUN):
-                    if floored:
-                        return await floored.run(publication.warehouse.query)
-                    return await publication.warehouse.query(compiled.sql, compiled.parameters, within=within)
+            with self._served.lease(version) as publication:
+                async with self._admission.place(principal.principal_id):
+                    with timed(Stage.RUN):
+                        if floored:
+                            return await floored.run(publication.warehouse.query)
+                        return await publication.warehouse.query(compiled.sql, compiled.parameters, within=within)
 
         match use:
             case CacheUse.READ:
@@ -558,14 +556,14 @@ def _metric_name(node: str) -> str | None:
 
 
 def _answered_with(compiled: CompiledQuery, version: str, answer: Answer | None = None) -> AnsweredWith:
-    known = AnsweredWith(
+    return AnsweredWith(
         metrics=tuple(metric.name for metric in compiled.question.metrics),
         publication=version,
         sql_hash=hashlib.sha256(compiled.sql.encode()).hexdigest(),
+        query_id=answer.query_id if answer else None,
+        rows=answer.table.num_rows if answer else None,
+        origin=answer.result_origin if answer else None,
     )
-    if answer is None:
-        return known
-    return replace(known, query_id=answer.query_id, rows=answer.table.num_rows, origin=answer.result_origin)
 
 
 @asynccontextmanager

@@ -50,8 +50,8 @@ class Shaping:
     def table(self, rows: pa.Table) -> pa.Table:
         """The rows in just these types, masked values as texts that tell them apart and nothing else."""
         arrays = [
-            self._shaped(array, _typed(column, part), is_masked=column.name in self.masked)
-            for column, part, array in zip(self.columns, rows.schema, rows.itercolumns(), strict=True)
+            self._shaped(array, column, is_masked=column.name in self.masked)
+            for column, array in zip(self.columns, rows.itercolumns(), strict=True)
         ]
         return pa.table(arrays, names=[column.name for column in self.columns])
 

@@ -163,7 +163,7 @@ class Warehouse:
 
     async def _in_thread(self, work: Callable[[], T], flight: Flight, *, limit: timedelta | None = None) -> T:
         """What the work returns; where its time is up or the caller goes away, the flight's statement is stopped."""
-        running = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        running = asyncio.wrap_future(self._threads.submit(work))
         try:
             done, _ = await asyncio.wait((running,), timeout=limit.total_seconds() if limit else None)
         except asyncio.CancelledError:

@@ -209,6 +209,13 @@ def response(
     return _ProblemResponse(problem, status_code=error.status, headers=headers)
 
 
+def refusal(request: Request, error: SemanticLayerError) -> JSONResponse:
+    """The error that a route raised, as a response; one that is our own fault is logged."""
+    if isinstance(error, ServiceError):
+        _log.warning("request_failed", code=error.code, detail=error.detail, cause=repr(error.__cause__))
+    return response(request, error)
+
+
 def document(error: SemanticLayerError | Failure, *, instance: str, request_id: str) -> dict[str, Any]:
     """The error as RFC 9457 has it."""
     problem: dict[str, Any] = {
@@ -251,9 +258,7 @@ def allowance_headers(allowance: Allowance) -> dict[str, str]:
 
 async def _known(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, SemanticLayerError)  # noqa: S101 - Starlette's signature is wider than its promise
-    if isinstance(error, ServiceError):
-        _log.warning("request_failed", code=error.code, detail=error.detail, cause=repr(error.__cause__))
-    return response(request, error)
+    return refusal(request, error)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

@@ -14,7 +14,6 @@ from api.observation import Stage, timed
 from api.rest import formats, problems
 from api.rest.access import Caller, Layer
 from api.rest.contract import Document, headers, leads_to, links
-from api.rest.lean import LeanRoute
 from api.rest.paging import Cursor
 from api.rest.requests import QueryBody
 from api.rest.resources import AnswerResource, CompiledResource
@@ -52,6 +51,11 @@ def rows_answered(*led: Document, model: type[AnswerResource] = AnswerResource) 
     return {200: rows, 304: unchanged, **problems.describe(406)}
 
 
+@router.post(
+    "/query",
+    response_class=Response,
+    responses=rows_answered(leads_to("compile_query", "Its SQL", body="$request.body")) | problems.describe(504),
+)
 async def run_query(
     layer: Layer,
     caller: Caller,
@@ -64,16 +68,6 @@ async def run_query(
     media_type = formats.negotiate(accept)
     answer = await layer.query(caller, body.parsed(), use=_use(cache_control))
     return rendered(answer, media_type, if_none_match)
-
-
-router.add_api_route(
-    "/query",
-    run_query,
-    methods=["POST"],
-    response_class=Response,
-    responses=rows_answered(leads_to("compile_query", "Its SQL", body="$request.body")) | problems.describe(504),
-    route_class_override=LeanRoute,
-)
 
 
 @router.post(

@@ -6,9 +6,11 @@ import asyncio
 import shutil
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
+from decimal import Decimal
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from api.duckdb_engine import open_file
@@ -247,6 +249,37 @@ async def test_one_statement_runs_at_once_with_many_values(warehouse: Warehouse)
     tables = await asyncio.gather(*(warehouse.query(sql, {"most": most}) for most in range(300)))
 
     assert [table.column("n")[0].as_py() for table in tables] == list(range(300))
+
+
+EVERY_TYPE = """
+SELECT
+    n,
+    n % 3 = 0 AS is_third,
+    sum(n) OVER (ORDER BY n) AS so_far,
+    (n * 1000 - 49000)::DECIMAL(38, 10) / 7 AS share,
+    (n / 3)::DOUBLE AS ratio,
+    CASE WHEN n % 5 = 0 THEN NULL ELSE 'ä "' || n END AS label,
+    DATE '1969-12-20' + n::INTEGER AS day,
+    TIMESTAMP '1969-12-31 23:59:59.999999' + INTERVAL (n) SECOND AS moment,
+    NULLIF(DATE '2019-01-01' + n::INTEGER, '2019-01-02') AS some_day,
+    NULL::DECIMAL(10, 2) AS nothing
+FROM range($count) AS t(n)
+ORDER BY n
+"""
+
+
+async def test_rows_are_the_same_however_many_they_are(warehouse: Warehouse) -> None:
+    # A statement whose last rows were few is read in another way.
+    with duckdb.connect() as engine:
+        for count in (200, 3, 2, 49, 50, 49, 51, 0, 0, 1, 5_000, 7, 7):
+            expected = engine.execute(EVERY_TYPE, {"count": count}).to_arrow_table()
+
+            assert (await warehouse.query(EVERY_TYPE, {"count": count})).equals(expected, check_metadata=True)
+
+
+async def test_a_column_that_takes_the_type_of_its_value_takes_it_each_time(warehouse: Warehouse) -> None:
+    for value in (7, 8, "seven", Decimal("7.70"), Decimal("8.80"), date(2019, 7, 7), True, 7):
+        assert (await warehouse.query("SELECT $value AS value", {"value": value})).to_pylist() == [{"value": value}]
 
 
 async def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
