@@ -41,7 +41,7 @@ class DuckDbEngine:
 
     No file or network access from SQL, no extensions, configuration locked: even SQL that got past the compiler reads
     these marts and nothing else. The rows are taken as Arrow straight from the driver, because a detour through Python
-    objects costs more than most queries.
+    objects costs more than most queries; where they are few, it costs less (`_Parsed.rows`).
     """
 
     def __init__(self, file: Path, *, limits: EngineLimits) -> None:
