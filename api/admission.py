@@ -20,7 +20,6 @@ from datetime import timedelta
 from time import monotonic
 
 from api.errors import TooManyRequests, Unavailable
-from api.observation import Stage, timed
 
 _CALM_RUNS, _SHORTEST_CALM_S = 2, 1.0  # without a refusal, after which the queue may be long again
 _WEIGHT = 0.1  # of the last run in the typical time of a run: ten runs ago counts for a third
@@ -77,12 +76,11 @@ class Admission:
         Unavailable
             Too many wait, or the wait was too long or would be.
         """
-        with timed(Stage.WAIT):
-            if self._free:  # so nobody waits
-                self._free -= 1
-            else:
-                self._refuse_what_is_too_much(principal_id)
-                await self._turn(principal_id)
+        if self._free:  # so nobody waits
+            self._free -= 1
+        else:
+            self._refuse_what_is_too_much(principal_id)
+            await self._turn(principal_id)
         self._admitted += 1
         self._running[principal_id] += 1
         started = monotonic()

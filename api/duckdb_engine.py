@@ -30,6 +30,11 @@ _PARSED_BYTES_A_CHARACTER = 10  # measured over the questions of the benchmark
 # columns become Python's objects and then Arrow.
 _FEW_ROWS = 50
 
+# Those whose values are what they were after both steps: an interval, say, is not.
+_PLAIN_TYPES = frozenset(
+    {"boolean", "integer", "bigint", "hugeint", "decimal", "double", "varchar", "date", "timestamp"}
+)
+
 
 def open_file(file: Path, *, limits: EngineLimits) -> Warehouse:
     """The marts in the file, which never changes."""
@@ -149,7 +154,8 @@ class DuckDbEngine:
         try:
             with flight.watching(duck.interrupt):
                 yield duck
-        except (duckdb.Error, OSError) as error:  # the latter from Arrow, around the engine's own words
+        # From Arrow: OSError around the engine's own words; the others about days that Python does not have.
+        except (duckdb.Error, OSError, pa.ArrowException, OverflowError) as error:
             raise self._refusal(error) from error
 
     def _refusal(self, error: Exception) -> SemanticLayerError:
@@ -178,17 +184,17 @@ class _Parsed:
 
     def rows(self, duck: duckdb.DuckDBPyConnection) -> pa.Table:
         """All rows of the run that the connection has just made."""
-        columns = duck.description
-        if self._known is None or self._known[0] != columns:
+        columns, known = duck.description, self._known
+        if known is None or known[0] != columns:
             return self._noted(columns, duck.to_arrow_table())
-        schema = self._known[1]
-        table = _table(duck.fetchmany(_FEW_ROWS), schema)
+        table = _table(duck.fetchmany(_FEW_ROWS), known[1])
         if table.num_rows < _FEW_ROWS:
             return table
         return self._noted(columns, pa.concat_tables([table, duck.to_arrow_table()]))
 
     def _noted(self, columns: list[Any], table: pa.Table) -> pa.Table:
-        self._known = (columns, table.schema) if table.num_rows < _FEW_ROWS else None
+        is_small = table.num_rows < _FEW_ROWS and all(column[1].id in _PLAIN_TYPES for column in columns)
+        self._known = (columns, table.schema) if is_small else None
         return table
 
 

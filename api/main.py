@@ -36,7 +36,7 @@ from api.redis_tier import RedisTier
 from api.rest import catalog, contract, deferred, exports, operations, outlook, problems, queries, segments
 from api.rest.envelope import Envelope
 from api.rest.exchange import Patience
-from api.rest.lean import Lean
+from api.rest.lean import Shortcut
 from api.rest.strict import refuse_surplus
 from api.rest.traffic import Traffic
 from api.service import Apart, SemanticLayer, ServiceLimits
@@ -76,7 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.traffic = Traffic(most=settings.max_requests)
-    app.add_middleware(Lean, router=queries.router, endpoint=queries.run_query)
+    app.add_middleware(Shortcut, router=queries.router, endpoint=queries.run_query)
     app.add_middleware(Envelope, traffic=app.state.traffic, patience=_patience(settings))
     problems.install(app)
     for part in (queries, catalog, deferred, exports, segments, outlook, operations):

@@ -12,7 +12,7 @@ from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:  # commands import this module for a name or two
     from api.policy import Principal
@@ -206,15 +206,23 @@ def named(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping
 
 
 class timed:  # noqa: N801 - as `observing`
-    """The block is a stage of the request that is being served."""
+    """The block, as far as its `end` if that is called, is a stage of the request that is being served."""
 
-    __slots__ = ("_began_ns", "_stage")
+    __slots__ = ("_began_ns", "_has_ended", "_stage")
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
+        self._has_ended = False
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._began_ns = time.perf_counter_ns()
+        return self
 
     def __exit__(self, *_: object) -> None:
-        observed().stages.append(StageTime(self._stage, self._began_ns, time.perf_counter_ns()))
+        self.end()
+
+    def end(self) -> None:
+        """The stage is over, whatever follows in the block."""
+        if not self._has_ended:
+            self._has_ended = True
+            observed().stages.append(StageTime(self._stage, self._began_ns, time.perf_counter_ns()))

@@ -477,8 +477,9 @@ class SemanticLayer:
 
         async def run(within: timedelta | None = None) -> pa.Table:
             # A run may outlive the caller that began it, so it holds a lease of its own, while it waits, too.
-            with self._served.lease(version) as publication:
+            with self._served.lease(version) as publication, timed(Stage.WAIT) as waiting:
                 async with self._admission.place(principal.principal_id):
+                    waiting.end()
                     with timed(Stage.RUN):
                         if floored:
                             return await floored.run(publication.warehouse.query)

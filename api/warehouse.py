@@ -163,6 +163,7 @@ class Warehouse:
 
     async def _in_thread(self, work: Callable[[], T], flight: Flight, *, limit: timedelta | None = None) -> T:
         """What the work returns; where its time is up or the caller goes away, the flight's statement is stopped."""
+        # Not `run_in_executor`, of which uvloop's asks each time whether the work is a coroutine function, 10 µs.
         running = asyncio.wrap_future(self._threads.submit(work))
         try:
             done, _ = await asyncio.wait((running,), timeout=limit.total_seconds() if limit else None)

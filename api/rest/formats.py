@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any
 
 import orjson
 
 from api.answer import Answer
-from api.compiler import Column
 from api.errors import NotAcceptable
 from api.rest.resources import ColumnResource, Resource, meta_of
 from api.rest.rows import ARROW, CSV, JSON_OPTIONS, NDJSON, PARQUET, document, plain, rows
@@ -20,8 +18,6 @@ JSON = "application/json"
 TEXTS, BINARY = (CSV, NDJSON), (ARROW, PARQUET)
 OFFERED = (JSON, CSV, ARROW, PARQUET, NDJSON)
 STREAMED = (NDJSON, CSV, ARROW, PARQUET)
-
-_REMEMBERED_COLUMNS = 1_000  # those of as many questions, some KB each
 
 
 def negotiate(accept: str | None, offered: Sequence[str] = OFFERED) -> str:
@@ -74,19 +70,15 @@ class Encoded:
         """The rows of the answer; in JSON with their columns, beneath `AnswerResource`."""
         if media_type != JSON:
             return cls(media_type=media_type, _rows=document(media_type, answer.table))
-        told = orjson.dumps(rows(answer.table), option=JSON_OPTIONS)
-        return cls(media_type=media_type, _rows=b'{"data":%b,"columns":%b' % (told, _told(answer.columns)))
+        columns = [ColumnResource.of(column) for column in answer.columns]
+        told = orjson.dumps({"data": rows(answer.table), "columns": columns}, default=_encodable, option=JSON_OPTIONS)
+        return cls(media_type=media_type, _rows=told.removesuffix(b"}"))
 
     def document(self, answer: Answer) -> bytes:
         """The whole document of an answer; JSON ends with its meta, the others have just the rows."""
         if not self.has_meta:
             return self._rows
         return b'%b,"meta":%b}' % (self._rows, encode(meta_of(answer)))
-
-
-@lru_cache(maxsize=_REMEMBERED_COLUMNS)
-def _told(columns: tuple[Column, ...]) -> bytes:
-    return orjson.dumps([ColumnResource.of(column) for column in columns], default=_encodable)
 
 
 def encode(resource: Resource | dict[str, Any]) -> bytes:

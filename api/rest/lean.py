@@ -14,7 +14,7 @@ from api.errors import SemanticLayerError
 from api.rest import access, formats, problems
 
 
-class Lean:
+class Shortcut:
     """Answers the plain requests of one route, and leaves all others to the application.
 
     Parameters
@@ -22,9 +22,9 @@ class Lean:
     router
         Where the route is declared, like any other.
     endpoint
-        That of the route; takes the semantic layer, its caller, a JSON body and texts of headers. Whatever is not plain
-        and right in a request is left to FastAPI and the application's own dependencies, so that refusals are the same
-        as everywhere.
+        That of the route; takes the semantic layer, its caller, a JSON body and texts of headers, and refuses by
+        `SemanticLayerError` alone. Whatever is not plain and right in a request is left to FastAPI and the
+        application's own dependencies, so that refusals are the same as everywhere.
     """
 
     def __init__(self, app: ASGIApp, *, router: APIRouter, endpoint: Callable[..., Awaitable[Response]]) -> None:

@@ -11,10 +11,11 @@ from decimal import Decimal
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from api.duckdb_engine import open_file
-from api.errors import InvalidQuery, QueryTimeout, SemanticLayerError, Unavailable
+from api.errors import InternalFault, InvalidQuery, QueryTimeout, SemanticLayerError, Unavailable
 from api.warehouse import EngineLimits, Flight, Warehouse
 from tests.conftest import Published
 
@@ -251,12 +252,12 @@ async def test_one_statement_runs_at_once_with_many_values(warehouse: Warehouse)
     assert [table.column("n")[0].as_py() for table in tables] == list(range(300))
 
 
-EVERY_TYPE = """
+TYPES_OF_THE_MARTS = """
 SELECT
     n,
     n % 3 = 0 AS is_third,
     sum(n) OVER (ORDER BY n) AS so_far,
-    (n * 1000 - 49000)::DECIMAL(38, 10) / 7 AS share,
+    ((n * 1000 - 49000) * 0.0000000001)::DECIMAL(38, 10) AS share,
     (n / 3)::DOUBLE AS ratio,
     CASE WHEN n % 5 = 0 THEN NULL ELSE 'ä "' || n END AS label,
     DATE '1969-12-20' + n::INTEGER AS day,
@@ -272,9 +273,37 @@ async def test_rows_are_the_same_however_many_they_are(warehouse: Warehouse) -> 
     # A statement whose last rows were few is read in another way.
     with duckdb.connect() as engine:
         for count in (200, 3, 2, 49, 50, 49, 51, 0, 0, 1, 5_000, 7, 7):
-            expected = engine.execute(EVERY_TYPE, {"count": count}).to_arrow_table()
+            expected = engine.execute(TYPES_OF_THE_MARTS, {"count": count}).to_arrow_table()
 
-            assert (await warehouse.query(EVERY_TYPE, {"count": count})).equals(expected, check_metadata=True)
+            answered = await warehouse.query(TYPES_OF_THE_MARTS, {"count": count})
+            assert pa.types.is_decimal(answered.schema.field("share").type)
+            assert answered.equals(expected, check_metadata=True)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "INTERVAL '1 month 2 days'",
+        "TIMESTAMP_NS '2019-01-01 00:00:00.123456789'",
+        "'101'::BIT",
+        "'0c5a7bfc-9d1e-4a54-a0a5-8a5a7c1b2d3e'::UUID",
+        "'a'::ENUM ('b', 'a')",
+        "[1, 2]",
+        "TIMESTAMPTZ '2019-01-01 00:00:00+02'",
+    ],
+)
+async def test_what_python_has_no_word_for_is_the_same_each_time(warehouse: Warehouse, value: str) -> None:
+    first, again = [await warehouse.query(f"SELECT {value} AS value", {}) for _ in range(2)]
+
+    assert again.equals(first, check_metadata=True)
+
+
+async def test_a_day_that_python_does_not_have_is_no_crash(warehouse: Warehouse) -> None:
+    later = "SELECT DATE '2019-01-01' + $days::INTEGER AS day"
+    await warehouse.query(later, {"days": 1})
+
+    with pytest.raises(InternalFault):
+        await warehouse.query(later, {"days": 3_650_000})
 
 
 async def test_a_column_that_takes_the_type_of_its_value_takes_it_each_time(warehouse: Warehouse) -> None:

@@ -21,7 +21,7 @@ from tests.bench.load import body_of, request
 from tests.bench.queries import QUERIES
 from tests.bench.service import LINES, PORT, published, serving
 
-ROUNDS = 30
+ROUNDS = 60  # a burst of other work on the machine takes some of them
 WARM_UPS = 3
 
 # The goal that issue 2 set: end to end within 1.3 times the engine alone and 2 ms.
