@@ -11,6 +11,7 @@ from starlette.types import Scope
 from api.deferred import DeferredQueries
 from api.gate import Gate
 from api.policy import Principal
+from api.rest.exchange import Exchange
 from api.rest.problems import allowance_headers
 from api.service import SemanticLayer
 
@@ -40,6 +41,11 @@ def layer_of(scope: Scope) -> SemanticLayer:
     return cast("SemanticLayer", scope["app"].state.semantic_layer)
 
 
+def exchange_of(scope: Scope) -> Exchange:
+    """The exchange that the request is part of, as the envelope began it."""
+    return cast("Exchange", scope["state"]["exchange"])
+
+
 async def admitted(scope: Scope) -> Principal:
     """The same as `principal`, for who is not called by FastAPI."""
     scheme, credential = _authorization(scope)
@@ -66,7 +72,7 @@ async def _admitted(scope: Scope, credential: str | None) -> Principal:
     gate, client = cast("Gate", scope["app"].state.gate), scope["client"]
     admitted = await gate.admit(credential, address=client[0] if client else None)
     if admitted.allowance is not None:
-        state["answer_headers"].update(allowance_headers(admitted.allowance))  # of every answer, refusals too
+        exchange_of(scope).answer_headers.update(allowance_headers(admitted.allowance))  # of every answer, refusals too
     state["principal"] = admitted.principal
     return admitted.principal
 

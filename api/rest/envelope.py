@@ -47,7 +47,7 @@ class Envelope:
             if scope["method"] == "HEAD":  # as GET, without the body (RFC 9110, 9.3.2)
                 scope["method"], answer = "GET", _without_body(answer)
             exchange = Exchange(scope, receive, answer, patience=self._patience)
-            state["answer_headers"] = exchange.answer_headers
+            state["exchange"] = exchange
             await self._serve(exchange)
 
     async def _serve(self, exchange: Exchange) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import SemanticLayerError
 from api.rest import access, formats, problems
@@ -41,9 +41,8 @@ class Shortcut:
         if scope["type"] != "http" or (scope["method"], scope["path"]) not in self._asked:
             await self._app(scope, receive, send)
             return
-        message = await receive()  # the whole body, as the envelope has it
-        if (body := self._plain_body(scope, message.get("body", b""))) is None:
-            await self._app(scope, _with_first(message, receive), send)
+        if (body := self._plain_body(scope)) is None:
+            await self._app(scope, receive, send)
             return
         scope["route"], scope["path_params"] = self._route, {}
         try:
@@ -57,7 +56,7 @@ class Shortcut:
             answer = problems.refusal(Request(scope), error)
         await answer(scope, receive, send)
 
-    def _plain_body(self, scope: Scope, content: bytes) -> object | None:
+    def _plain_body(self, scope: Scope) -> object | None:
         """The valid body of a request that has nothing else to check; None where there is more to it."""
         if (
             self._route.body_field is None
@@ -66,21 +65,11 @@ class Shortcut:
         ):
             return None
         try:
-            read = _decode(content.decode())
+            read = _decode(access.exchange_of(scope).body.decode())
         except (ValueError, RecursionError):
             return None
         body, faults = self._route.body_field.validate(read, {}, loc=("body",))
         return None if faults else body
-
-
-def _with_first(message: Message, receive: Receive) -> Receive:
-    """`receive` as it was before it gave the message."""
-    waiting = [message]
-
-    async def again() -> Message:
-        return waiting.pop() if waiting else await receive()
-
-    return again
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
