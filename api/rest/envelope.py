@@ -48,7 +48,12 @@ class Envelope:
                 scope["method"], answer = "GET", _without_body(answer)
             exchange = Exchange(scope, receive, answer, patience=self._patience)
             state["exchange"] = exchange
-            await self._serve(exchange)
+            try:
+                await self._serve(exchange)
+            finally:
+                # They know each other, and cycles are looked for rarely; until the server's part of the request is
+                # freed, a connection whose body was not read may stay open.
+                del state["exchange"]
 
     async def _serve(self, exchange: Exchange) -> None:
         try:

@@ -127,6 +127,7 @@ class Exchange:
             timer.cancel()
             if self._watch is not None:
                 self._watch.cancel()
+            self._task = self._watch = None  # a cancelled task knows where it was, which is here
 
     def _is_our_doing(self) -> bool:
         """Whether we have cancelled the task, and nobody else has as well."""

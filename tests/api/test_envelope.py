@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import gc
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
@@ -278,3 +280,34 @@ async def test_at_the_end_what_has_not_answered_says_so_and_what_has_begun_is_cu
     assert b'"stopping"' in silent.body
     assert half.body == b"half"  # and no last part, so the server ends the connection without the last chunk
     assert half.heard[-1]["more_body"]
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """Cycles stay; the service itself looks for them rarely."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("uncollected")
+@pytest.mark.parametrize(
+    ("make", "content"),
+    [
+        pytest.param(lambda: Peer(b"{}"), b"yes", id="answered"),
+        pytest.param(lambda: Peer(announces=100), b"yes", id="body that does not arrive"),
+        pytest.param(lambda: Peer(b"", announces=1_001), b"yes", id="body that is too large"),
+        pytest.param(lambda: Peer(takes=asyncio.Event()), b"x" * 1_000_000, id="answer that is not read"),
+    ],
+)
+async def test_a_request_that_has_ended_holds_its_connection_no_longer(
+    make: Callable[[], Peer], content: bytes
+) -> None:
+    peer = make()
+    await asyncio.wait_for(serve(answering(content), peer), 1)
+    await asyncio.sleep(0)  # what was cancelled ends
+    connection = weakref.ref(peer)
+    del peer
+
+    assert connection() is None
