@@ -71,9 +71,12 @@ def _plain_texts(array: pa.ChunkedArray) -> list[str | None]:
     if len(array) <= _FEW:
         return [None if value is None else plain(value) for value in array.to_pylist()]
     texts = array.cast(pa.string())
-    if pc.any(pc.match_substring(texts, "E")).as_py():  # Arrow writes what is below a millionth with an exponent
-        return [None if value is None else plain(value) for value in array.to_pylist()]
-    return list((pc.utf8_rtrim(pc.utf8_rtrim(texts, "0"), ".") if array.type.scale > 0 else texts).to_pylist())
+    shortest = pc.utf8_rtrim(pc.utf8_rtrim(texts, "0"), ".") if array.type.scale > 0 else texts
+    written = list(shortest.to_pylist())
+    small = pc.indices_nonzero(pc.match_substring(texts, "E"))  # below a millionth Arrow writes an exponent
+    for place, value in zip(small.to_pylist(), array.take(small).to_pylist(), strict=True):
+        written[place] = plain(value)
+    return written
 
 
 def plain(number: Decimal) -> str:

@@ -103,6 +103,15 @@ def test_a_decimal_keeps_digits_that_a_float_would_lose(number: str, times: int)
     assert orjson.dumps(rows(table)) == f"[{both}]".encode()
 
 
+def test_small_and_large_decimals_of_one_column_keep_their_places() -> None:
+    numbers = ["12345678901234567890.1234567891", "0", None, "-0.0000000001", "0.000001", "100", "0.00000019"] * 100
+    sums = [None if number is None else Decimal(number) for number in numbers]
+    array = pa.chunked_array([sums[:333], sums[333:]], pa.decimal128(38, 10))
+
+    written = ",".join(f'{{"total":{"null" if number is None else number}}}' for number in numbers)
+    assert orjson.dumps(rows(pa.table({"total": array}))) == f"[{written}]".encode()
+
+
 async def test_csv_quotes_what_needs_it(api: httpx.AsyncClient) -> None:
     query = {"metrics": ["line_count"], "group_by": ["product__description"]}
     names = [row["product__description"] for row in (await ask(api, None, query)).json()["data"]]
