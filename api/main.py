@@ -33,7 +33,7 @@ from api.policy import PolicySource
 from api.publication import PublicationFolder, ServedPublication
 from api.query import PageLimits
 from api.redis_tier import RedisTier
-from api.rest import catalog, contract, deferred, exports, operations, outlook, problems, queries, segments
+from api.rest import catalog, contract, deferred, exports, operations, outlook, pages, problems, queries, segments
 from api.rest.envelope import Envelope
 from api.rest.exchange import Patience
 from api.rest.lean import Shortcut
@@ -70,6 +70,8 @@ def create_app(settings: Settings) -> FastAPI:
         # A redirect is made of the Host header and the scheme that this process sees: behind a proxy that ends TLS it
         # would lead to http, and the credential and the body would follow it.
         redirect_slashes=False,
+        docs_url=None,  # `pages` has it
+        redoc_url=None,
         # FastAPI's own would hand paths, query strings and the values of refused bodies to whatever provider is global.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         # The path's parameters already say it; a second copy in every operation id helps nobody.
@@ -79,7 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Shortcut, router=queries.router, endpoint=queries.run_query)
     app.add_middleware(Envelope, traffic=app.state.traffic, patience=_patience(settings))
     problems.install(app)
-    for part in (queries, catalog, deferred, exports, segments, outlook, operations):
+    for part in (queries, catalog, deferred, exports, segments, outlook, operations, pages):
         app.include_router(part.router)
     app.include_router(endpoint.create_router(environment_id=settings.environment_id))
     contract.describe(app)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
 from functools import cache
 from pathlib import Path
 
 from fastapi import Response
+
+from api.rest.pages import confined
 
 _FOLDER = Path(__file__).parent
 _HEADING = re.compile(r"^#: (?P<feature>[^:\n]+): (?P<title>.+)\n", re.MULTILINE)
@@ -28,23 +28,13 @@ def examples() -> tuple[dict[str, str], ...]:
 
 async def show_console() -> Response:
     """The page. It needs no key, as it holds no data; what it sends needs one."""
-    page, policy = _page()
-    return Response(page, media_type="text/html", headers={"Content-Security-Policy": policy})
+    return confined(_page())
 
 
 @cache
-def _page() -> tuple[str, str]:
-    """The page, and what it may do: run its own script, and ask this service."""
+def _page() -> str:
     # "</" would end the script that holds the examples, whatever stands around it.
-    page = _text("console.html").replace("[/* examples */]", json.dumps(examples()).replace("</", "<\\/"))
-    scripts = " ".join(_digest(text) for text in re.findall(r"<script>(.*?)</script>", page, re.DOTALL))
-    styles = " ".join(_digest(text) for text in re.findall(r"<style>(.*?)</style>", page, re.DOTALL))
-    allowed = f"script-src {scripts}; style-src {styles}; connect-src 'self'"
-    return page, f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-
-
-def _digest(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+    return _text("console.html").replace("[/* examples */]", json.dumps(examples()).replace("</", "<\\/"))
 
 
 def _text(name: str) -> str:
