@@ -44,7 +44,7 @@ test: setup ## Run the tests, but for the slow ones
 	@$(BIN)/pytest -m "not slow and not full"
 
 test-slow: setup ## Run the tests that take minutes: dbt builds, brokers, browsers, processes that die
-	@$(BIN)/pytest -m "slow and not full"
+	@$(BIN)/pytest -m "slow and not full" -n $$(( $$(nproc) * 3 / 2 )) # as they wait for a fifth of their time
 
 test-full: test test-slow ## Run the tests and the long proofs: every quirk of the data, mishandled once, is noticed
 	@$(BIN)/pytest -m full --dist worksteal --timeout 7200

@@ -34,6 +34,11 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+# Two frames, as it begins to move with the next one; a movement that is taken back has ended, too.
+_ONCE_IT_STANDS = """async folded => {
+    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+    await Promise.allSettled(folded.getAnimations({subtree: true}).map(moving => moving.finished));
+}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +190,12 @@ class Visitor:
         expect(messages.nth(-2)).to_contain_text(question)
         self.stands_still()
         return messages.last
+
+    def unfold(self, title: str) -> None:
+        """Open what is folded, and wait until all of it stands: a click this fast misses a button that still moves."""
+        found = self.page.get_by_text(title)
+        found.click()
+        found.locator("xpath=ancestor::details").evaluate(_ONCE_IT_STANDS)
 
     def stands_still(self) -> None:
         """Wait until nothing is computed any more; what ran before has left the page then."""

@@ -125,7 +125,7 @@ def test_documents_are_uploaded_asked_cited_and_deleted_and_each_mode_keeps_its_
     visitor.page.get_by_text("Documents", exact=True).first.click()
     expect(visitor.page.get_by_test_id("stChatMessage")).to_have_count(6)
 
-    visitor.page.get_by_text("Your documents (1)").click()
+    visitor.unfold("Your documents (1)")
     visitor.page.get_by_role("button", name="Delete", exact=True).first.click()
     expect(visitor.page.get_by_text("Your documents (0)")).to_be_visible()
     expect(visitor.page.get_by_text("within 45 days")).to_have_count(0)
