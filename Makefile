@@ -13,8 +13,6 @@ DEMO_DATA := .insight/demo-data
 # Each data folder has a warehouse of its own: two shops in one would add up.
 DEMO_HOME := .insight/demo$(if $(DATA),-$(firstword $(shell printf %s "$(abspath $(DATA))" | cksum)))
 STAMP := .venv/.installed
-# They wait for a fifth of their time: for time-outs, brokers and browsers.
-SLOW_TESTS_AT_ONCE = $$(( $$(getconf _NPROCESSORS_ONLN) * 3 / 2 ))
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,7 +44,7 @@ test: setup ## Run the tests, but for the slow ones
 	@$(BIN)/pytest -m "not slow and not full"
 
 test-slow: setup ## Run the tests that take minutes: dbt builds, brokers, browsers, processes that die
-	@$(BIN)/pytest -m "slow and not full" -n $(SLOW_TESTS_AT_ONCE)
+	@$(BIN)/pytest -m "slow and not full"
 
 test-full: test test-slow ## Run the tests and the long proofs: every quirk of the data, mishandled once, is noticed
 	@$(BIN)/pytest -m full --dist worksteal --timeout 7200
