@@ -56,14 +56,7 @@ def page() -> None:
     if not conversation.turns and not waiting:
         with welcome:
             _welcome(desk, topic)
-    typed = f"typed-{topic}"
-    st.chat_input(
-        _PLACEHOLDERS[topic],
-        max_chars=2_000,
-        key=typed,
-        on_submit=lambda: _hear(topic, st.session_state[typed]),
-        submit_mode="disable",  # of two that come within one run, Streamlit hands on the last alone
-    )
+    _take_question(topic)
     with talk:
         for position, turn in enumerate(conversation.turns):
             _show_turn(desk, conversation, position, turn, is_last=turn is conversation.turns[-1] and not waiting)
@@ -72,6 +65,25 @@ def page() -> None:
         if conversation.turns:
             where = f"{''.join(filter(str.isalnum, conversation.id))} {len(conversation.turns)}"
             st.html(_TO_THE_LAST_QUESTION.format(turn=where), unsafe_allow_javascript=True)
+
+
+def _take_question(topic: Topic) -> None:
+    typed, taken = f"typed-{topic}", f"taken-{topic}"
+
+    def take() -> None:
+        st.session_state[taken] = st.session_state[typed]
+        _hear(topic, st.session_state[typed])
+
+    question = st.chat_input(
+        _PLACEHOLDERS[topic],
+        max_chars=2_000,
+        key=typed,
+        on_submit=take,
+        submit_mode="disable",  # of two that come within one run, Streamlit hands on the last alone
+    )
+    # A run that is ended before it comes here counts as one without the field: who types just then is not called back.
+    if question and question != st.session_state.pop(taken, None):
+        _hear(topic, question)
 
 
 def _chosen_topic() -> Topic:
