@@ -47,6 +47,7 @@ def page() -> None:
         st.switch_page(st.session_state[PAGES]["explore"])
     desk = current_desk()
     topic = _chosen_topic()
+    _take_question(topic)
     _conversations(desk, topic)
     if topic is Topic.DOCUMENTS:
         show_library(desk)
@@ -56,7 +57,6 @@ def page() -> None:
     if not conversation.turns and not waiting:
         with welcome:
             _welcome(desk, topic)
-    _take_question(topic)
     with talk:
         for position, turn in enumerate(conversation.turns):
             _show_turn(desk, conversation, position, turn, is_last=turn is conversation.turns[-1] and not waiting)
